@@ -1,0 +1,3 @@
+"""tuneboard tells what a fine-tune changed."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,1 @@
+"""Engines: one file each; all of them speak ``protocol.Engine``."""
