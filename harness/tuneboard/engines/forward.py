@@ -1,0 +1,157 @@
+"""One forward pass of a Hugging Face causal LM over a row of tree-masked tokens behind a shared key-value cache."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from transformers.cache_utils import Cache, DynamicLayer
+
+from tuneboard.engines.tokens import Tokens
+
+
+class StackLayer(DynamicLayer):
+    """Keys and values of one layer in a buffer that grows by doubling, and is cut back without copying.
+
+    transformers' own layer concatenates at every call: at a 600-token prefix that copies more than it computes.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__()
+        self.length = 0
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Append states of shape [1, heads, new, dim]; returns all states so far, as views."""
+        start, stop = self.length, self.length + key_states.shape[-2]
+        if not self.is_initialized:
+            self.keys, self.values = (_buffer(states, stop) for states in (key_states, value_states))
+            self.is_initialized = True
+        elif stop > self.keys.shape[-2]:
+            self.keys, self.values = (_grown(buffer, start, stop) for buffer in (self.keys, self.values))
+        self.keys[:, :, start:stop] = key_states
+        self.values[:, :, start:stop] = value_states
+        self.length = stop
+        return self.keys[:, :, :stop], self.values[:, :, :stop]
+
+    def get_seq_length(self) -> int:
+        """Return the number of cached tokens."""
+        return self.length
+
+
+def _buffer(states: torch.Tensor, length: int) -> torch.Tensor:
+    batch, heads, _, dim = states.shape
+    return states.new_empty(batch, heads, max(256, length), dim)
+
+
+def _grown(buffer: torch.Tensor, used: int, length: int) -> torch.Tensor:
+    batch, heads, capacity, dim = buffer.shape
+    grown = buffer.new_empty(batch, heads, max(length, 2 * capacity), dim)
+    grown[:, :, :used] = buffer[:, :, :used]
+    return grown
+
+
+class TreeModel:
+    """A causal LM that scores tree-masked rows.
+
+    Args:
+        model: A transformers causal LM in evaluation mode (its layers may carry adapters).
+    """
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+        self.device: torch.device = next(model.parameters()).device
+        self.dtype: torch.dtype = model.get_input_embeddings().weight.dtype
+        if not self.dtype.is_floating_point:
+            self.dtype = torch.float32
+        self._keeps_rows = "logits_to_keep" in inspect.signature(model.forward).parameters
+        text_config = getattr(model.config, "text_config", None) or model.config
+        window = getattr(text_config, "sliding_window", None)
+        layer_types = getattr(text_config, "layer_types", None) or ()
+        self._window: int | None = window if window and getattr(text_config, "use_sliding_window", True) else None
+        self._window_by_layer = "sliding_attention" in layer_types
+        if layer_types and not self._window_by_layer:
+            self._window = None
+        self.cache = self.new_cache()
+
+    def new_cache(self) -> Cache:
+        """Return an empty cache whose layers are cut back without copying."""
+        return Cache(layer_class_to_replicate=StackLayer)
+
+    @property
+    def depth(self) -> int:
+        """Tokens in the cache."""
+        return int(self.cache.get_seq_length())
+
+    def crop(self, depth: int) -> None:
+        """Cut the cache back to its first ``depth`` tokens, in every layer, even after a pass that broke off."""
+        for layer in self.cache.layers:
+            layer.length = min(layer.length, depth)
+
+    @torch.inference_mode()
+    def forward(
+        self, tokens: Tokens, positions: Tokens, allowed: npt.NDArray[np.bool_] | None, keep: npt.NDArray[np.int64]
+    ) -> torch.Tensor:
+        """Append a row to the cache and return logits.
+
+        Args:
+            tokens: Shape [row].
+            positions: Position of each token in its sequence, shape [row].
+            allowed: Tree mask among the row's tokens, shape [row, row]; None for one plain sequence. All of them
+                attend to everything that was cached before.
+            keep: Slots of the row whose logits are wanted, shape [kept]; may be empty.
+
+        Returns:
+            Logits, shape [kept, vocabulary].
+        """
+        depth = self.depth
+        wanted = torch.from_numpy(np.asarray(keep if len(keep) else [len(tokens) - 1], dtype=np.int64)).to(self.device)
+        options = {"logits_to_keep": wanted} if self._keeps_rows else {}
+        output = self.model(
+            input_ids=torch.from_numpy(tokens.astype(np.int64)).to(self.device)[None],
+            position_ids=torch.from_numpy(positions.astype(np.int64)).to(self.device)[None],
+            attention_mask=self._masks(positions, allowed, depth),
+            past_key_values=self.cache,
+            use_cache=True,
+            **options,
+        )
+        logits: torch.Tensor = output.logits[0] if self._keeps_rows else output.logits[0, wanted]
+        return logits if len(keep) else logits[:0]
+
+    def row_masks(self, lengths: torch.Tensor, width: int) -> Any:
+        """Return masks for one decoding step of many rows.
+
+        Args:
+            lengths: Cached tokens of each row, which is also the position of its new token, shape [rows].
+            width: Tokens to mask over.
+        """
+        places = np.arange(width)[None, :]
+        ends = lengths.numpy()[:, None]
+        full = places <= ends
+        return self._by_layer(full, full if self._window is None else full & (ends - places < self._window), 1)
+
+    def _masks(self, positions: Tokens, allowed: npt.NDArray[np.bool_] | None, depth: int) -> Any:
+        row = len(positions)
+        inside = np.tri(row, dtype=np.bool_) if allowed is None else allowed
+        full = np.concatenate([np.ones((row, depth), dtype=np.bool_), inside], axis=1)
+        near = full
+        if self._window is not None:
+            key_positions = np.concatenate([np.arange(depth), positions])
+            near = full & (positions[:, None] - key_positions[None, :] < self._window)
+        return self._by_layer(full, near, 0)
+
+    def _by_layer(self, full: npt.NDArray[np.bool_], near: npt.NDArray[np.bool_], axis: int) -> Any:
+        """Shape [queries, keys] masks for the model's layers; ``axis`` 0 is one row of queries, 1 one query a row."""
+        if not self._window_by_layer:
+            return self._additive(near, axis)
+        return {"full_attention": self._additive(full, axis), "sliding_attention": self._additive(near, axis)}
+
+    def _additive(self, allowed: npt.NDArray[np.bool_], axis: int) -> torch.Tensor:
+        mask = torch.zeros(allowed.shape, dtype=self.dtype)
+        mask.masked_fill_(torch.from_numpy(~allowed), torch.finfo(self.dtype).min)
+        mask = mask.to(self.device)
+        return mask[:, None, None] if axis else mask[None, None]

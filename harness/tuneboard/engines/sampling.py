@@ -1,0 +1,157 @@
+"""Turns lm-eval's generation settings into per-sequence rules: how to choose the next token and when to stop."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from tuneboard.errors import EngineError
+
+#: lm-eval's names for the number of new tokens, in its order of precedence.
+_MAX_TOKENS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")
+#: lm-eval's default for tasks that name none.
+DEFAULT_MAX_NEW_TOKENS = 256
+_SUPPORTED = ("do_sample", "temperature", "top_k", "top_p", "min_p", "repetition_penalty", "no_repeat_ngram_size")
+#: Values of further settings under which they do nothing, so that they may be given.
+_NEUTRAL: Mapping[str, Any] = {"num_beams": 1, "num_return_sequences": 1, "use_cache": True, "length_penalty": 1.0}
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """How one sequence is generated."""
+
+    max_new_tokens: int
+    stop: tuple[str, ...]
+    """Texts that end the generation and are cut off, the EOS text among them."""
+    end_ids: frozenset[int]
+    """Tokens that end the generation."""
+    window: int
+    """Tokens at the end of the text within which a stop text must show up."""
+    processors: tuple[Any, ...] = ()
+    """transformers' logits processors, in its order."""
+    do_sample: bool = False
+
+    def finish(self, text: str) -> str:
+        """Cut ``text`` at the first occurrence of each stop text, as lm-eval does."""
+        for term in self.stop:
+            if term:
+                text = text.split(term)[0]
+        return text
+
+
+@dataclass(slots=True)
+class RuleBook:
+    """Makes ``Rules`` for one model; equal settings share one object.
+
+    Args:
+        tokenizer: The model's tokenizer.
+        defaults: The model's ``generation_config``.
+    """
+
+    tokenizer: Any
+    defaults: Any
+    _made: dict[str, Rules] = field(default_factory=dict)
+
+    def rules(self, settings: Mapping[str, Any]) -> Rules:
+        """Return the rules for the settings of one request.
+
+        Raises:
+            EngineError: A setting that this engine cannot honour, such as beam search.
+        """
+        key = repr(sorted(settings.items(), key=str))
+        if key not in self._made:
+            self._made[key] = self._make(dict(settings))
+        return self._made[key]
+
+    def _make(self, settings: dict[str, Any]) -> Rules:
+        until = settings.pop("until", None) or []
+        until = [until] if isinstance(until, str) else list(until)
+        given = [settings.pop(name) for name in _MAX_TOKENS if settings.get(name) is not None]
+        max_new_tokens = int(given[0]) if given else DEFAULT_MAX_NEW_TOKENS
+        settings = {k: v for k, v in settings.items() if k not in _MAX_TOKENS and _NEUTRAL.get(k, _NEUTRAL) != v}
+        unknown = sorted(set(settings) - set(_SUPPORTED))
+        if unknown:
+            raise EngineError(
+                f"generation setting {unknown[0]}={settings[unknown[0]]!r} is not supported by the transformers engine; "
+                f"use {', '.join(_SUPPORTED)}, until, max_gen_toks"
+            )
+        if max_new_tokens < 1:
+            raise EngineError(f"max_gen_toks is {max_new_tokens}; expected at least 1")
+        eos = self.tokenizer.decode(self.tokenizer.eos_token_id) if self.tokenizer.eos_token_id is not None else None
+        stop = (*until, eos) if eos and eos not in until else tuple(until)
+        temperature = float(settings.get("temperature") or 0.0)
+        do_sample = settings.get("do_sample")
+        do_sample = temperature > 0 if do_sample is None else bool(do_sample)
+        if do_sample and "temperature" in settings and temperature == 0.0:
+            raise EngineError("do_sample is on with temperature 0; expected a temperature above 0, or do_sample: false")
+        return Rules(
+            max_new_tokens,
+            stop,
+            self._end_ids(),
+            max((len(term.encode()) for term in stop), default=0) + 8,
+            self._processors(settings, do_sample),
+            do_sample,
+        )
+
+    def _end_ids(self) -> frozenset[int]:
+        ids = getattr(self.defaults, "eos_token_id", None)
+        ids = [] if ids is None else [ids] if isinstance(ids, int) else list(ids)
+        own = self.tokenizer.eos_token_id
+        return frozenset([*ids, own] if own is not None else ids)
+
+    def _processors(self, settings: Mapping[str, Any], do_sample: bool) -> tuple[Any, ...]:
+        from transformers.generation import logits_process as hf
+
+        def setting(name: str) -> Any:
+            value = settings.get(name)
+            return getattr(self.defaults, name, None) if value is None else value
+
+        made: list[Any] = []
+        if (penalty := setting("repetition_penalty")) not in (None, 1.0):
+            made.append(hf.RepetitionPenaltyLogitsProcessor(penalty=float(penalty)))
+        if ngram := setting("no_repeat_ngram_size"):
+            made.append(hf.NoRepeatNGramLogitsProcessor(int(ngram)))
+        if not do_sample:
+            return tuple(made)
+        if (temperature := setting("temperature")) not in (None, 1.0):
+            made.append(hf.TemperatureLogitsWarper(float(temperature)))
+        if top_k := (50 if setting("top_k") is None else setting("top_k")):
+            made.append(hf.TopKLogitsWarper(top_k=int(top_k)))
+        if (top_p := setting("top_p")) is not None and top_p < 1.0:
+            made.append(hf.TopPLogitsWarper(top_p=float(top_p)))
+        if (min_p := setting("min_p")) is not None:
+            made.append(hf.MinPLogitsWarper(min_p=float(min_p)))
+        return tuple(made)
+
+
+def choose(
+    logits: torch.Tensor,
+    rules: Sequence[Rules],
+    histories: Sequence[Sequence[int]],
+    generators: Sequence[torch.Generator | None],
+) -> list[int]:
+    """Choose the next token of each sequence.
+
+    Args:
+        logits: Shape [sequences, vocabulary].
+        rules: One per sequence.
+        histories: Prompt and generated tokens per sequence; read only where a rule needs them.
+        generators: Random state per sampled sequence, None for greedy ones.
+    """
+    chosen: list[int] = logits.argmax(dim=-1).tolist()
+    for row, rule in enumerate(rules):
+        if not rule.processors and not rule.do_sample:
+            continue
+        scores = logits[row : row + 1].float()
+        history = torch.tensor([list(histories[row])], dtype=torch.long, device=logits.device)
+        for processor in rule.processors:
+            scores = processor(history, scores)
+        if rule.do_sample:
+            probabilities = torch.softmax(scores[0], dim=-1).cpu()
+            chosen[row] = int(torch.multinomial(probabilities, 1, generator=generators[row]))
+        else:
+            chosen[row] = int(scores[0].argmax())
+    return chosen
