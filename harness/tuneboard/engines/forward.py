@@ -13,6 +13,12 @@ from transformers.cache_utils import Cache, DynamicLayer
 from tuneboard.engines.tokens import Tokens
 
 
+#: Kinds of layers whose masks are made here.
+_MASKED = frozenset({"full_attention", "sliding_attention"})
+#: Where configs keep localities of attention other than the sliding window that is masked here.
+_OTHER_WINDOWS = ("window_size", "attention_window", "attention_window_size", "local_window_size", "attention_chunk_size")
+
+
 class StackLayer(DynamicLayer):
     """Keys and values of one layer in a buffer that grows by doubling, and is cut back without copying.
 
@@ -60,6 +66,10 @@ class TreeModel:
 
     Args:
         model: A transformers causal LM in evaluation mode (its layers may carry adapters).
+
+    Attributes:
+        masks_all_layers: False where the config tells of layers that look back in a way the masks do not reproduce;
+            short sequences would not show it.
     """
 
     def __init__(self, model: Any) -> None:
@@ -76,6 +86,9 @@ class TreeModel:
         self._window_by_layer = "sliding_attention" in layer_types
         if layer_types and not self._window_by_layer:
             self._window = None
+        self.masks_all_layers: bool = set(layer_types) <= _MASKED and not any(
+            getattr(text_config, name, None) for name in _OTHER_WINDOWS
+        )
         self.cache = self.new_cache()
 
     def new_cache(self) -> Cache:

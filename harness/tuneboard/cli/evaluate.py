@@ -1,0 +1,184 @@
+"""``tuneboard evaluate``: candidates x suite, side by side, into the database."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tuneboard.cli.options import existing_folder, name_and_value, non_negative_int, positive_int
+from tuneboard.errors import UsageError
+
+if TYPE_CHECKING:
+    from tuneboard.config import Suite
+    from tuneboard.records import Candidate
+
+NAME = "evaluate"
+HELP = "evaluate a base model and its candidates side by side"
+EXAMPLES = """
+tuneboard evaluate --model meta-llama/Llama-3.2-1B --adapter mine=runs/lora --suite quick
+tuneboard evaluate --model ./base --adapter a=./lora-a --adapter b=./lora-b --suite core --mirror ./mirror
+tuneboard evaluate --model ./base --candidate full=./finetuned --tasks hellaswag,gsm8k --limit 200
+tuneboard evaluate --model ./chat --tasks gsm8k --apply-chat-template --gen-kwargs max_gen_toks=512
+tuneboard evaluate --model ./base --tasks my_task --include-path ./my-tasks --json
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's own arguments."""
+    what = parser.add_argument_group("candidates")
+    what.add_argument("--model", required=True, metavar="M", help="base model: folder or hub id")
+    what.add_argument("--revision", metavar="REV", help="commit, tag or branch of a hub model")
+    what.add_argument("--base-name", default="base", metavar="NAME", help="name of the base (default base)")
+    add_named(what, "--adapter", "PEFT adapter on the base; may be given many times")
+    add_named(what, "--candidate", "full checkpoint beside the base; may be given many times")
+    tasks = parser.add_argument_group("tasks")
+    tasks.add_argument("--suite", metavar="S", help="name of a suite (tuneboard show suites) or a YAML file")
+    tasks.add_argument("--tasks", metavar="a,b", help="tasks, groups or patterns of lm-eval or your own")
+    tasks.add_argument(
+        "--include-path", type=existing_folder, action="append", default=[], metavar="DIR", help="your task YAML"
+    )
+    tasks.add_argument("--limit", type=positive_int, metavar="N", help="documents per task")
+    tasks.add_argument("--num-fewshot", type=non_negative_int, metavar="N", help="examples in the prompt")
+    prompts = parser.add_argument_group("prompts and generation")
+    prompts.add_argument("--apply-chat-template", action="store_true", help="wrap prompts in the model's chat template")
+    prompts.add_argument("--system-instruction", metavar="TEXT", help="put before every prompt")
+    prompts.add_argument("--fewshot-as-one-turn", action="store_true", help="all examples in one chat turn")
+    prompts.add_argument("--gen-kwargs", metavar="K=V,...", help="laid over the tasks' generation settings")
+    engine = parser.add_argument_group("engine")
+    engine.add_argument("--engine", choices=["transformers"], default="transformers", help="default transformers")
+    engine.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default auto)")
+    engine.add_argument("--dtype", default="auto", help="auto, float32, bfloat16, float16 (default auto: as stored)")
+    engine.add_argument("--quantization", choices=["4bit", "8bit"], help="load the weights quantized")
+    engine.add_argument("--max-length", type=positive_int, metavar="N", help="context length in tokens")
+    trust = parser.add_argument_group("trust")
+    trust.add_argument("--trust-remote-code", action="store_true", help="let code that comes with a model run")
+    trust.add_argument("--allow-pickle", action="store_true", help="accept pickled weights, which can run code")
+    trust.add_argument("--unsafe-code", action="store_true", help="run generated code without isolation")
+    parser.add_argument("--json", action="store_true", help="print the results as JSON")
+
+
+def add_named(group: Any, option: str, text: str) -> None:
+    """Add an option that takes ``NAME=PATH`` and may be repeated."""
+    group.add_argument(option, type=name_and_value, action="append", default=[], metavar="NAME=PATH", help=text)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Evaluate and report; exit code 2 if any cell failed or is invalid."""
+    _quiet_libraries(args.debug)
+    suite = _suite(args)
+    candidates = _candidates(args)
+    from tuneboard.evaluate import EvaluateRequest, Hooks, PromptSettings, evaluate
+    from tuneboard.report.progress import Progress
+    from tuneboard.report.results import evaluate_json, format_results
+
+    request = EvaluateRequest(
+        candidates=candidates,
+        suite=suite,
+        db=args.db,
+        engine=args.engine,
+        include_paths=tuple(args.include_path),
+        mirror=args.mirror,
+        limit=args.limit,
+        num_fewshot=args.num_fewshot,
+        seed=args.seed,
+        gen_kwargs=_gen_kwargs(args.gen_kwargs),
+        prompts=PromptSettings(args.apply_chat_template, args.system_instruction, not args.fewshot_as_one_turn),
+        unsafe_code=args.unsafe_code,
+        command=shlex.join(["tuneboard", *sys.argv[1:]]),
+    )
+    if args.unsafe_code:
+        from tuneboard.sandbox import allow_unsafe
+
+        allow_unsafe(True)
+    with Progress(quiet=args.quiet) as progress:
+        done = evaluate(request, Hooks(_engine_factory(args), progress))
+    if args.json:
+        results = evaluate_json(done.run, str(args.db), done.seconds, done.engine, done.results)
+        print(json.dumps(results, indent=2, ensure_ascii=False))
+    else:
+        print(format_results(done.results, args.base_name, done.headlines))
+        print(f"\nrun {done.run}, {done.seconds:.1f} s; every sample is in {args.db}")
+    return 0 if done.sound else 2
+
+
+def _engine_factory(args: argparse.Namespace) -> Any:
+    def load(ref: Any, notice: Any) -> Any:
+        from tuneboard.engines.loading import LoadOptions
+        from tuneboard.engines.transformers import TransformersEngine
+
+        options = LoadOptions(args.device, args.trust_remote_code, args.allow_pickle, args.max_length)
+        return TransformersEngine(ref, options, notice)
+
+    return load
+
+
+def _suite(args: argparse.Namespace) -> Suite:
+    from tuneboard.config import Suite, SuiteTask
+    from tuneboard.suites import find_suite
+
+    if bool(args.suite) == bool(args.tasks):
+        raise UsageError("give either --suite S or --tasks a,b (names: tuneboard show suites, tuneboard show tasks)")
+    if args.suite:
+        return find_suite(args.suite)
+    names = [name.strip() for name in args.tasks.split(",") if name.strip()]
+    if not names:
+        raise UsageError(f"--tasks '{args.tasks}' names no task; expected names with commas such as hellaswag,gsm8k")
+    return Suite("", "", tuple(SuiteTask(name) for name in dict.fromkeys(names)))
+
+
+def _candidates(args: argparse.Namespace) -> tuple[Candidate, ...]:
+    from tuneboard.candidates import resolve_adapter, resolve_model, unique_names
+    from tuneboard.records import Candidate, ModelRef
+
+    def model(name: str, revision: str | None = None) -> ModelRef:
+        ref = ModelRef(name, revision, args.dtype, args.quantization)
+        return resolve_model(ref, args.allow_pickle)
+
+    unique_names([args.base_name, *(name for name, _ in args.adapter + args.candidate)])
+    base = model(args.model, args.revision)
+    adapters = [Candidate(name, base, resolve_adapter(path, args.allow_pickle)) for name, path in args.adapter]
+    checkpoints = [Candidate(name, model(path)) for name, path in args.candidate]
+    return (Candidate(args.base_name, base), *adapters, *checkpoints)
+
+
+def _gen_kwargs(text: str | None) -> dict[str, Any]:
+    """Read ``max_gen_toks=64,temperature=0.7,until=[...]``; values are JSON where they can be."""
+    out: dict[str, Any] = {}
+    if text and text.lstrip().startswith("{"):
+        try:
+            return dict(json.loads(text))
+        except ValueError as error:
+            raise UsageError(f"--gen-kwargs is not JSON ({error}); expected {{...}} or key=value,key=value") from error
+    for part in (text or "").split(","):
+        if not part.strip():
+            continue
+        key, equals, value = part.partition("=")
+        if not equals or not key.strip():
+            raise UsageError(f"--gen-kwargs '{part}' given, expected key=value such as max_gen_toks=256")
+        try:
+            out[key.strip()] = json.loads(value)
+        except ValueError:
+            out[key.strip()] = {"True": True, "False": False, "None": None}.get(value.strip(), value.strip())
+    return out
+
+
+def _quiet_libraries(debug: bool) -> None:
+    """Keep libraries from writing over the progress display."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    os.environ.setdefault("TQDM_DISABLE", "1")
+    if debug:
+        return
+    import logging
+    import warnings
+
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    for name in ("lm_eval", "transformers", "datasets", "bitsandbytes", "peft", "huggingface_hub"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore")
+
+

@@ -1,0 +1,165 @@
+"""Loads base models and attaches adapters, refusing what is unsafe or does not fit."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tuneboard.errors import AdapterError, MissingExtra, ModelError
+from tuneboard.records import AdapterRef, ModelRef
+
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+#: peft types that put their weights into the layers of the base; several of one type can be attached side by side.
+INJECTED = ("LORA", "IA3", "LOHA", "LOKR", "OFT", "BOFT", "VERA", "FOURIERFT", "HRA", "LN_TUNING", "ADALORA")
+
+
+@dataclass(frozen=True, slots=True)
+class LoadOptions:
+    """How to load a model."""
+
+    device: str = "auto"
+    """``auto`` (a GPU if there is one), ``cpu``, ``cuda``, ``cuda:1``, ``mps``."""
+    trust_remote_code: bool = False
+    """Whether code that comes with the model may run."""
+    allow_pickle: bool = False
+    """Whether weights in pickle format, which can run code when they are read, are accepted."""
+    max_length: int | None = None
+    """Context length in tokens, in place of the model's own."""
+
+
+def pick_device(name: str) -> torch.device:
+    """Resolve a device name.
+
+    Raises:
+        ModelError: The device is not on this machine.
+    """
+    if name == "auto":
+        mps = torch.backends.mps.is_available()
+        return torch.device("cuda" if torch.cuda.is_available() else "mps" if mps else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ModelError(f"device '{name}' cannot be used here ({_first_line(error)}); try --device cpu") from error
+    return device
+
+
+def load_model(ref: ModelRef, options: LoadOptions) -> tuple[Any, Any]:
+    """Load a causal LM and its tokenizer, in evaluation mode, on its device.
+
+    Raises:
+        ModelError: Missing, not a causal LM, in a refused format, or too large; says what to do.
+    """
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils import logging as hf_logging
+
+    hf_logging.disable_progress_bar()
+    device = pick_device(options.device)
+    common = {"revision": ref.revision or "main", "trust_remote_code": options.trust_remote_code}
+    arguments: dict[str, Any] = {**common, "use_safetensors": None if options.allow_pickle else True}
+    if ref.dtype != "auto" and ref.dtype not in _DTYPES:
+        raise ModelError(f"dtype '{ref.dtype}' is unknown; expected auto, {', '.join(_DTYPES)}")
+    arguments["dtype"] = _DTYPES.get(ref.dtype, "auto")
+    if ref.quantization:
+        arguments |= _quantized(ref.quantization, device)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(ref.id, **common)
+        model = AutoModelForCausalLM.from_pretrained(ref.id, **arguments)
+    except MemoryError as error:
+        raise ModelError(f"{ref.id} does not fit into memory; try --dtype bfloat16 or --quantization 4bit") from error
+    except (OSError, ValueError, RuntimeError, KeyError, ImportError) as error:
+        raise ModelError(_explain(ref, error)) from error
+    if not ref.quantization:
+        model = model.to(device)
+    return model.eval(), tokenizer
+
+
+def attach_adapter(model: Any, name: str, adapter: AdapterRef) -> Any:
+    """Add an adapter to a base model or to one that has adapters already; returns the model to use from now on.
+
+    Raises:
+        AdapterError: It does not fit: other shapes, missing modules, a type that cannot stand beside the others.
+    """
+    import peft
+
+    if adapter.kind not in INJECTED:
+        raise AdapterError(
+            f"adapter {adapter.path} is of type {adapter.kind}; the transformers engine serves {', '.join(INJECTED)}"
+        )
+    try:
+        config = peft.PeftConfig.from_pretrained(adapter.path)
+        config.inference_mode = True
+        if isinstance(model, peft.PeftModel):
+            result = model.load_adapter(adapter.path, name)
+        else:
+            model = peft.PeftModelForCausalLM(model, config, adapter_name=name)
+            result = model.load_adapter(adapter.path, name)
+    except (ValueError, RuntimeError, KeyError, TypeError, OSError) as error:
+        raise AdapterError(_explain_adapter(adapter, error)) from error
+    missing = [key for key in getattr(result, "missing_keys", ()) if f".{name}." in key or key.endswith(f".{name}")]
+    if missing or getattr(result, "unexpected_keys", ()):
+        odd = (missing or list(result.unexpected_keys))[0]
+        raise AdapterError(
+            f"adapter {adapter.path} does not match its own config or this base: weight '{odd}' is "
+            f"{'missing' if missing else 'left over'}; was it trained on another model?"
+        )
+    model.eval()
+    return model
+
+
+def _quantized(quantization: str, device: torch.device) -> dict[str, Any]:
+    try:
+        import bitsandbytes  # noqa: F401
+        from transformers import BitsAndBytesConfig
+    except ImportError as error:
+        raise MissingExtra("bitsandbytes", "transformers") from error
+    if quantization == "4bit":
+        config = BitsAndBytesConfig(
+            load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=_compute_dtype(device)
+        )
+    elif quantization == "8bit":
+        config = BitsAndBytesConfig(load_in_8bit=True)
+    else:
+        raise ModelError(f"quantization '{quantization}' is unknown; expected 4bit or 8bit")
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    return {"quantization_config": config, "device_map": {"": str(device)}}
+
+
+def _compute_dtype(device: torch.device) -> torch.dtype:
+    return torch.bfloat16 if device.type == "cuda" else torch.float32
+
+
+def _explain(ref: ModelRef, error: BaseException) -> str:
+    folder = Path(ref.id)
+    text = str(error)
+    if "trust_remote_code" in text:
+        return f"{ref.id} needs code of its own, which may do anything; if you trust it, add --trust-remote-code"
+    if folder.is_dir():
+        pickles = [p.name for p in folder.glob("*.bin")] + [p.name for p in folder.glob("*.pt")]
+        if pickles and not list(folder.glob("*.safetensors")):
+            return (
+                f"{ref.id} has only pickled weights ({pickles[0]}), which can run code when read; "
+                "convert them to safetensors, or add --allow-pickle if you trust them"
+            )
+        if not (folder / "config.json").is_file():
+            return f"{ref.id} is a folder without config.json; expected a Hugging Face model folder"
+        return f"cannot load the model in {ref.id}: {_first_line(error)}"
+    return (
+        f"no model at '{ref.id}': neither a local folder nor reachable on the hub ({_first_line(error)}); "
+        "check the path, or the name and the network"
+    )
+
+
+def _explain_adapter(adapter: AdapterRef, error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    detail = next((line for line in lines if "size mismatch" in line), lines[0] if lines else type(error).__name__)
+    return f"adapter {adapter.path} does not fit this base model: {detail[:300]}; was it trained on another model?"
+
+
+def _first_line(error: BaseException) -> str:
+    text = str(error).strip()
+    return text.splitlines()[0][:200] if text else type(error).__name__

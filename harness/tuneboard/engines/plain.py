@@ -1,0 +1,81 @@
+"""Scoring and generation one sequence at a time, for architectures that cannot share prefixes.
+
+State-space and hybrid models keep no key-value cache that could be cut back, and models with their own position biases
+ignore a tree mask. The engine finds that out by comparing both ways on a few sequences when it loads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from tuneboard.engines.generation import Generated, Prompt
+from tuneboard.engines.sampling import choose
+from tuneboard.engines.scoring import Scored, pick
+from tuneboard.engines.tokens import ScoredSequence, Tokens
+
+
+class PlainScorer:
+    """Scores each distinct input with one ordinary forward pass."""
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+
+    def score(self, requests: Sequence[ScoredSequence], order: Sequence[int]) -> Iterator[Scored]:
+        """Score all requests, yielding after every forward pass; see ``scoring.TreeScorer.score``."""
+        by_input: dict[bytes, list[int]] = {}
+        for index in sorted(range(len(requests)), key=lambda i: order[i]):
+            by_input.setdefault(requests[index].tokens.tobytes(), []).append(index)
+        for members in by_input.values():
+            tokens = requests[members[0]].tokens
+            logits = self.logits(tokens)
+            results = []
+            for index in members:
+                targets = requests[index].targets.astype(np.int64)
+                rows = np.arange(len(tokens) - len(targets), len(tokens))
+                picked, best = pick(logits, rows, targets)
+                results.append((index, float(picked.sum()), bool(best.all())))
+            yield Scored(results, len(tokens))
+
+    @torch.inference_mode()
+    def logits(self, tokens: Tokens) -> torch.Tensor:
+        """Return the logits of one sequence, shape [length, vocabulary]."""
+        device = next(self.model.parameters()).device
+        ids = torch.from_numpy(tokens.astype(np.int64))[None].to(device)
+        out: torch.Tensor = self.model(input_ids=ids, use_cache=False).logits[0]
+        return out
+
+
+class PlainGenerator:
+    """Generates one text at a time with whatever cache the model brings."""
+
+    def __init__(self, model: Any, tokenizer: Any) -> None:
+        self.model, self.tokenizer = model, tokenizer
+
+    def generate(self, prompts: Sequence[Prompt], order: Sequence[int]) -> Iterator[Generated]:
+        """Generate all texts, yielding each as it ends; see ``generation.Generator.generate``."""
+        for index in sorted(range(len(prompts)), key=lambda i: order[i]):
+            yield self._one(index, prompts[index])
+
+    @torch.inference_mode()
+    def _one(self, index: int, prompt: Prompt) -> Generated:
+        rules, tokens = prompt.rules, []
+        device = next(self.model.parameters()).device
+        generator = torch.Generator().manual_seed(prompt.seed) if rules.do_sample else None
+        ids = torch.from_numpy(prompt.tokens.astype(np.int64))[None].to(device)
+        state: dict[str, Any] = {}
+        while len(tokens) < prompt.max_new_tokens:
+            output = self.model(input_ids=ids, use_cache=True, **state)
+            state = {k: output[k] for k in ("past_key_values", "cache_params") if output.get(k) is not None}
+            history = [*prompt.tokens.tolist(), *tokens]
+            tokens += choose(output.logits[:, -1], [rules], [history], [generator])
+            text = self.tokenizer.decode(tokens)
+            if tokens[-1] in rules.end_ids or any(term in text for term in rules.stop if term):
+                break
+            last = tokens[-1:] if state else history + tokens[-1:]
+            ids = torch.tensor([last], device=device)
+        text = rules.finish(self.tokenizer.decode(tokens, skip_special_tokens=True))
+        return Generated(index, text, len(prompt.tokens) + len(tokens) - 1, len(tokens))

@@ -1,0 +1,227 @@
+"""Cells while they are computed: what is still open, what was answered, and how they enter the database."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from tuneboard.engines.protocol import Answer, Engine, Work
+from tuneboard.evaluate.recording import RecordedTask
+from tuneboard.evaluate.replaying import replay
+from tuneboard.evaluate.request import Listener
+from tuneboard.records import Candidate, CellKey, Response, TaskResult, TokenCount
+from tuneboard.store.journal import Journal, discard_dead, journal_folder, read_answers
+from tuneboard.store.writes import Store
+
+#: Journals are forced to the disk this often; a kill loses nothing in between, a power cut these seconds.
+_SYNC_S = 15.0
+
+
+@dataclass(slots=True, eq=False)
+class Cell:
+    """One candidate on one task, on its way to the database."""
+
+    candidate: Candidate
+    recorded: RecordedTask
+    key: CellKey
+    answers: dict[str, Response] = field(default_factory=dict)
+    errors: dict[str, str] = field(default_factory=dict)
+    open: set[str] = field(default_factory=set)
+    """Request hashes without an answer."""
+    tokens: TokenCount = TokenCount()
+    seconds: float = 0.0
+    journal: Journal | None = None
+
+    @property
+    def name(self) -> str:
+        """Name of the task."""
+        return self.recorded.ref.name
+
+
+class OpenWork:
+    """The open requests of many cells; a request that several cells of a candidate share is asked once.
+
+    Args:
+        store: Has the answers of earlier runs.
+        listener: Told of cells and their progress.
+    """
+
+    def __init__(self, store: Store, listener: Listener) -> None:
+        self.store, self.listener = store, listener
+        self.folder = journal_folder(store.path)
+        self.cells: list[Cell] = []
+
+    def add(self, cell: Cell) -> bool:
+        """Gather what is known of a cell; returns whether anything is left to ask."""
+        scope = cell.key.scope
+        known = self.store.answers(scope) | read_answers(self.folder, scope)
+        asks = cell.recorded.asks
+        cell.answers = {one: known[one] for one in asks if one in known}
+        cell.open = set(asks) - set(cell.answers)
+        self.listener.add(cell.candidate.name, cell.name, len(asks))
+        if cell.answers:
+            self.listener.advance(cell.candidate.name, cell.name, len(cell.answers))
+        if cell.open:
+            cell.journal = Journal(self.folder, scope)
+            self.cells.append(cell)
+        return bool(cell.open)
+
+    def withdraw(self, candidate: str) -> list[Cell]:
+        """Take the cells of a candidate off the list."""
+        gone = [cell for cell in self.cells if cell.candidate.name == candidate]
+        self.cells = [cell for cell in self.cells if cell.candidate.name != candidate]
+        return gone
+
+    def answer(self, engine: Engine, engine_names: Mapping[str, str]) -> Iterator[Cell]:
+        """Have an engine answer everything; yields each cell as it is complete.
+
+        Args:
+            engine: With all adapters attached.
+            engine_names: Candidate to its name in the engine.
+        """
+        owners: dict[tuple[str, str], list[Cell]] = defaultdict(list)
+        for cell in self.cells:
+            for one in cell.open:
+                owners[cell.candidate.name, one].append(cell)
+        work, keys = self._work(owners, engine_names)
+        last = synced = time.perf_counter()
+        for answer in engine.run(work):
+            now = time.perf_counter()
+            waiting = owners[keys[answer.id]]
+            waiting[0].seconds += now - last
+            waiting[0].tokens += answer.tokens
+            for cell in waiting:
+                self._take(cell, keys[answer.id][1], answer, first=cell is waiting[0])
+            if now - synced > _SYNC_S:
+                synced = now
+                for cell in self.cells:
+                    if cell.journal is not None:
+                        cell.journal.sync()
+            for cell in waiting:
+                if not cell.open:
+                    yield cell
+            last = time.perf_counter()
+
+    def _work(
+        self, owners: Mapping[tuple[str, str], list[Cell]], engine_names: Mapping[str, str]
+    ) -> tuple[list[Work], list[tuple[str, str]]]:
+        order = {name: place for place, name in enumerate(dict.fromkeys(cell.name for cell in self.cells))}
+        work, keys = [], []
+        for cell in self.cells:
+            for one, ask in cell.recorded.asks.items():
+                key = (cell.candidate.name, one)
+                if one in cell.open and owners[key][0] is cell:
+                    engine_name = engine_names[cell.candidate.name]
+                    group = order[cell.name]
+                    work.append(Work(len(work), engine_name, ask.kind, ask.arguments, group, ask.seed))  # type: ignore[arg-type]
+                    keys.append(key)
+        return work, keys
+
+    def _take(self, cell: Cell, request_hash: str, answer: Answer, first: bool) -> None:
+        cell.open.discard(request_hash)
+        if answer.response is None:
+            cell.errors[request_hash] = answer.error or "the engine gave no answer"
+        else:
+            cell.answers[request_hash] = answer.response
+            if cell.journal is not None:
+                cell.journal.append([(request_hash, answer.response)])
+        tokens = answer.tokens.computed if first else 0
+        self.listener.advance(cell.candidate.name, cell.name, 1, tokens)
+
+    def close(self) -> None:
+        """Let go of the journals of cells that were not completed; they are read by the next run."""
+        for cell in self.cells:
+            if cell.journal is not None:
+                cell.journal.close()
+
+
+class CellWriter:
+    """Turns completed cells into results and stores them.
+
+    Args:
+        store: Where they go.
+        run_id: Gives the run's id.
+        listener: Told when a cell is done.
+        seed: For resampling.
+        results: Filled with every result, by candidate and task.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        run_id: Callable[[], str],
+        listener: Listener,
+        seed: int,
+        results: dict[tuple[str, str], TaskResult],
+    ) -> None:
+        self.store, self.run_id, self.listener, self.seed, self.results = store, run_id, listener, seed, results
+
+    def finish(self, cell: Cell) -> None:
+        """Score a cell whose requests are all answered, and store it."""
+        started = time.perf_counter()
+        try:
+            replayed = replay(cell.recorded, cell.answers, cell.errors, self.seed)
+        except Exception as error:  # a task's own code may raise anything; its cell fails, the others go on
+            self.fail(cell, "failed", f"scoring failed: {type(error).__name__}: {_first_line(error)}")
+            return
+        reasons = [sample.reason for sample in replayed.samples if sample.reason]
+        self._store(
+            TaskResult(
+                candidate=cell.candidate,
+                task=cell.recorded.ref,
+                key=cell.key,
+                kind="task",
+                status="done" if replayed.n else "failed",
+                metrics=replayed.metrics,
+                samples=replayed.samples,
+                n=replayed.n,
+                failed=replayed.failed,
+                reason=reasons[0] if reasons else None,
+                seconds=cell.seconds + time.perf_counter() - started,
+                tokens=cell.tokens,
+            )
+        )
+        self._drop_journals(cell)
+
+    def fail(self, cell: Cell, status: Literal["failed", "invalid"], reason: str) -> None:
+        """Store a cell that could not be computed, or that means nothing; its journal stays."""
+        self.listener.add(cell.candidate.name, cell.name, len(cell.recorded.asks))
+        self._store(TaskResult(cell.candidate, cell.recorded.ref, cell.key, "task", status, reason=reason))
+
+    def reuse(self, cell: Cell, found: TaskResult) -> None:
+        """Take a finished cell of an earlier run."""
+        self.listener.add(cell.candidate.name, cell.name, len(cell.recorded.asks))
+        self.reuse_result(replace(found, candidate=cell.candidate, task=cell.recorded.ref))
+
+    def reuse_result(self, found: TaskResult) -> None:
+        """Link a finished result of an earlier run to this one."""
+        self.store.link(self.run_id(), found)
+        self._tell(replace(found, status="reused"))
+
+    def store_result(self, result: TaskResult) -> None:
+        """Store a result that was computed from others."""
+        self._store(result)
+
+    def _store(self, result: TaskResult) -> None:
+        self.store.commit(self.run_id(), result)
+        self._tell(result)
+
+    def _tell(self, result: TaskResult) -> None:
+        # Samples are in the database now; holding those of all cells would grow with the suite.
+        self.results[result.candidate.name, result.task.name] = replace(result, samples=())
+        if result.kind == "task":
+            self.listener.done(result.candidate.name, result.task.name, result.status)
+
+    def _drop_journals(self, cell: Cell) -> None:
+        if cell.journal is not None:
+            cell.journal.discard()
+            cell.journal = None
+        discard_dead(journal_folder(self.store.path), cell.key.scope)
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip()
+    return text.splitlines()[0][:200] if text else ""

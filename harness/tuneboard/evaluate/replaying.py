@@ -1,0 +1,149 @@
+"""Replay: lm-eval's own filters, ``process_results`` and aggregation score the answers; standard errors are ours."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tuneboard import stats
+from tuneboard.evaluate.recording import RecordedTask
+from tuneboard.records import MetricValue, Response, SampleScore
+
+#: Resamplings for the standard error of a corpus metric: its own error is then under 4 %.
+_RESAMPLES = 400
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """What a candidate's answers to a task scored."""
+
+    metrics: tuple[MetricValue, ...]
+    samples: tuple[SampleScore, ...]
+    n: int
+    failed: int
+
+
+def replay(recorded: RecordedTask, answers: Mapping[str, Response], errors: Mapping[str, str], seed: int) -> Replayed:
+    """Score a task.
+
+    Args:
+        recorded: The task and its requests.
+        answers: Response of each request hash that was answered.
+        errors: Why the others were not.
+        seed: For resampling.
+    """
+    task = recorded.task
+    failed = {doc: _failure(groups, answers, errors) for doc, groups in recorded.hashes.items()}
+    scored = [document for document in recorded.documents if failed[document.doc_id] is None]
+    for document in scored:
+        hashes = recorded.hashes[document.doc_id]
+        for instance, repeats in zip(recorded.instances[document.doc_id], hashes, strict=True):
+            instance.resps = [answers[one] for one in repeats]
+            instance.filtered_resps = {}
+    task._instances = [one for document in scored for one in recorded.instances[document.doc_id]]
+    values: dict[tuple[str, str], list[Any]] = defaultdict(list)
+    per_doc: dict[int, dict[str, dict[str, Any]]] = defaultdict(dict)
+    filtered: dict[int, dict[str, list[Any]]] = defaultdict(dict)
+    if scored:
+        task.apply_filters()
+        for name in task.instances[0].filtered_resps:
+            for document in scored:
+                group = recorded.instances[document.doc_id]
+                outputs = [one.filtered_resps[name] for one in group]
+                metrics = task.process_results(group[0].doc, outputs)
+                per_doc[document.doc_id][name] = {metric: _plain(value) for metric, value in metrics.items()}
+                if group[0].request_type == "generate_until":
+                    filtered[document.doc_id][name] = [_plain(output) for output in outputs]
+                for metric, value in metrics.items():
+                    values[metric, name].append(value)
+    samples = tuple(
+        SampleScore(
+            document=document,
+            request_hashes=tuple(one for repeats in recorded.hashes[document.doc_id] for one in repeats),
+            responses=tuple(answers.get(one) for repeats in recorded.hashes[document.doc_id] for one in repeats),
+            status="ok" if failed[document.doc_id] is None else "failed",
+            reason=failed[document.doc_id],
+            metrics=per_doc[document.doc_id],
+            filtered=filtered[document.doc_id],
+        )
+        for document in recorded.documents
+    )
+    return Replayed(_aggregate(task, values, seed), samples, len(scored), len(samples) - len(scored))
+
+
+def replay_group(group: Any, results: Mapping[str, Sequence[MetricValue]], sizes: Mapping[str, int]) -> list[MetricValue]:
+    """Aggregate a group as lm-eval does.
+
+    Args:
+        group: lm-eval's ``Group``.
+        results: Metrics of its leaf tasks.
+        sizes: Scored documents of each leaf task.
+    """
+    flat = {name: _flat(name, metrics, sizes[name]) for name, metrics in results.items()}
+    aggregated = group.aggregate(flat)
+    known = {(m.metric, m.filter): m.higher_is_better for metrics in results.values() for m in metrics}
+    out = []
+    for key, value in aggregated.items():
+        metric, _, name = key.partition(",")
+        if (metric, name) not in known:
+            continue
+        stderr = aggregated.get(f"{metric}_stderr,{name}")
+        stderr = None if isinstance(stderr, str) or stderr is None or math.isnan(stderr) else float(stderr)
+        ci = stats.group_interval(float(value), stderr) if stderr is not None else None
+        out.append(MetricValue(metric, name, float(value), stderr, ci, known[metric, name]))
+    return out
+
+
+def _failure(groups: tuple[tuple[str, ...], ...], answers: Mapping[str, Response], errors: Mapping[str, str]) -> str | None:
+    missing = [one for repeats in groups for one in repeats if one not in answers]
+    return errors.get(missing[0], "the engine gave no answer") if missing else None
+
+
+def _aggregate(task: Any, values: Mapping[tuple[str, str], list[Any]], seed: int) -> tuple[MetricValue, ...]:
+    from lm_eval.api.metrics import mean
+
+    aggregations, better = task.aggregation(), task.higher_is_better()
+    out = []
+    for (metric, name), items in values.items():
+        function = aggregations.get(metric, mean)
+        value = float(function(items))
+        stderr, ci = _uncertainty(items, function, function is mean, value, seed)
+        out.append(MetricValue(metric, name, value, stderr, ci, better.get(metric)))
+    return tuple(out)
+
+
+def _uncertainty(
+    items: list[Any], function: Callable[[list[Any]], float], is_mean: bool, value: float, seed: int
+) -> tuple[float | None, tuple[float, float] | None]:
+    if len(items) < 2:
+        return None, None
+    if is_mean:
+        return stats.single_score([float(item) for item in items])
+    stderr = stats.bootstrap_stderr(items, function, _RESAMPLES, seed)
+    if stderr is None or not math.isfinite(stderr):
+        return None, None
+    return stderr, stats.group_interval(value, stderr)
+
+
+def _flat(name: str, metrics: Sequence[MetricValue], size: int) -> dict[str, Any]:
+    flat: dict[str, Any] = {"name": name, "alias": name, "sample_len": size}
+    for metric in metrics:
+        flat[f"{metric.metric},{metric.filter}"] = metric.value
+        flat[f"{metric.metric}_stderr,{metric.filter}"] = "N/A" if metric.stderr is None else metric.stderr
+    return flat
+
+
+def _plain(value: Any) -> Any:
+    """Turn NumPy scalars and tuples into what JSON knows."""
+    if isinstance(value, bool | int | float | str) or value is None:
+        return value
+    if isinstance(value, Mapping):
+        return {str(key): _plain(one) for key, one in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_plain(one) for one in value]
+    if hasattr(value, "tolist"):
+        return _plain(value.tolist())
+    return str(value)

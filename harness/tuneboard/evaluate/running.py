@@ -1,0 +1,201 @@
+"""Run: answers every request that no earlier run has answered, and stores each cell as soon as it is complete."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from tuneboard.engines.protocol import BASE, Engine, EngineInfo
+from tuneboard.errors import TuneboardError
+from tuneboard.evaluate.canary import unapplied
+from tuneboard.evaluate.cells import Cell, CellWriter, OpenWork
+from tuneboard.evaluate.grouping import group_results
+from tuneboard.evaluate.provenance import provenance
+from tuneboard.evaluate.recording import RecordedTask, record
+from tuneboard.evaluate.request import Evaluation, EvaluateRequest, Hooks
+from tuneboard.records import Candidate, CellKey, TaskResult
+from tuneboard.store.writes import Store
+from tuneboard.suites import LoadedTasks, TaskRequest, load_tasks
+
+
+def evaluate(request: EvaluateRequest, hooks: Hooks) -> Evaluation:
+    """Evaluate candidates on a suite; finished cells are reused, interrupted ones go on from their journals.
+
+    Raises:
+        TuneboardError: The request cannot be begun (unknown task, missing data, model or adapter that does not load,
+            name bound to other weights). What fails later fails its cell only.
+        KeyboardInterrupt: Passed on; what was computed is kept.
+    """
+    return _Evaluating(request, hooks).run()
+
+
+@dataclass(frozen=True, slots=True)
+class _EngineGroup:
+    """Candidates that one loaded model serves: the base, and adapters of one kind."""
+
+    candidates: tuple[Candidate, ...]
+
+
+class _Evaluating:
+    def __init__(self, request: EvaluateRequest, hooks: Hooks) -> None:
+        self.request, self.hooks = request, hooks
+        self.started = time.perf_counter()
+        self.store = Store(request.db)
+        self.info: EngineInfo | None = None
+        self._run_id: str | None = None
+        self._recorded: dict[str, dict[str, RecordedTask]] = {}
+        self.results: dict[tuple[str, str], TaskResult] = {}
+        self.loaded: LoadedTasks
+
+    def run(self) -> Evaluation:
+        for candidate in self.request.candidates:
+            self.store.check(candidate)
+        self.loaded = load_tasks(self._task_request())
+        status = "failed"
+        try:
+            for place, group in enumerate(_engine_groups(self.request.candidates)):
+                self._evaluate_group(group, first=place == 0)
+            status = "done" if all(r.status in ("done", "reused") for r in self.results.values()) else "incomplete"
+        except KeyboardInterrupt:
+            status = "interrupted"
+            raise
+        finally:
+            if self._run_id is not None or status in ("done", "incomplete"):
+                self.store.finish_run(self.run_id, status, self.seconds)
+        return Evaluation(
+            self.run_id, self.seconds, self._engine_facts(), self._in_order(), _headlines(self.loaded)
+        )
+
+    @property
+    def seconds(self) -> float:
+        return time.perf_counter() - self.started
+
+    @property
+    def run_id(self) -> str:
+        """The run's id; the run enters the database when its first cell does."""
+        if self._run_id is None:
+            self._run_id = self.store.start_run(provenance(self.request, self._engine_facts()))
+        return self._run_id
+
+    def _engine_facts(self) -> Mapping[str, str]:
+        dtype = self.request.candidates[0].model.dtype
+        if self.info is None:
+            return {"name": self.request.engine, "version": "", "device": "", "dtype": dtype}
+        info = self.info
+        return {"name": info.name, "version": info.version, "device": info.device, "dtype": info.dtype}
+
+    def _task_request(self) -> TaskRequest:
+        from dataclasses import replace
+
+        request, tasks = self.request, self.request.suite.tasks
+        if request.limit is not None:
+            tasks = tuple(replace(task, limit=request.limit) for task in tasks)
+        return TaskRequest(
+            tasks=tasks,
+            include_paths=request.include_paths,
+            mirror=request.mirror,
+            num_fewshot=request.num_fewshot,
+            seed=request.seed,
+            gen_kwargs=request.gen_kwargs,
+        )
+
+    def _recordings(self, candidate: Candidate) -> dict[str, RecordedTask]:
+        """Requests of all tasks; they depend on the model only through its chat template."""
+        chat = None
+        if self.request.prompts.apply_chat_template:
+            from tuneboard.engines.chat import ChatTemplate
+
+            chat = ChatTemplate.of(candidate.model)
+        which = candidate.model.sha256 if chat is not None else ""
+        if which not in self._recorded:
+            self._recorded[which] = {
+                name: record(name, self.loaded, self.request, chat) for name in self.loaded.tasks
+            }
+        return self._recorded[which]
+
+    def _evaluate_group(self, group: _EngineGroup, first: bool) -> None:
+        work = OpenWork(self.store, self.hooks.listener)
+        writer = CellWriter(self.store, lambda: self.run_id, self.hooks.listener, self.request.seed, self.results)
+        for candidate in group.candidates:
+            for recorded in self._recordings(candidate).values():
+                self._open(Cell(candidate, recorded, self._key(candidate, recorded)), work, writer)
+        if work.cells:
+            try:
+                engine = self._load(group)
+            except TuneboardError as error:
+                if first:
+                    raise
+                for cell in list(work.cells):
+                    writer.fail(cell, "failed", str(error))
+            else:
+                try:
+                    self._answer(engine, group, work, writer)
+                finally:
+                    work.close()
+                    engine.close()
+        for candidate in group.candidates:
+            group_results(candidate, self.loaded, self._recordings(candidate), writer)
+
+    def _key(self, candidate: Candidate, recorded: RecordedTask) -> CellKey:
+        return recorded.key(candidate.fingerprint, self.request, candidate.model.dtype, candidate.model.quantization)
+
+    def _open(self, cell: Cell, work: OpenWork, writer: CellWriter) -> None:
+        """Reuse a cell, complete it from what is on disk, or put its open requests on the list."""
+        found = self.store.find(cell.key)
+        if found is not None and found.failed == 0:
+            writer.reuse(cell, found)
+        elif reason := self._refusal(cell.recorded):
+            writer.fail(cell, "failed", reason)
+        elif not work.add(cell):
+            writer.finish(cell)
+
+    def _refusal(self, recorded: RecordedTask) -> str | None:
+        if not getattr(recorded.task, "UNSAFE_CODE", False) or self.request.unsafe_code:
+            return None
+        from tuneboard.sandbox import isolation
+
+        found = isolation()
+        return None if found.method else f"{found.reason}; or add --unsafe-code to run generated code unprotected"
+
+    def _load(self, group: _EngineGroup) -> Engine:
+        self.hooks.listener.note(f"loading {group.candidates[0].model.id}")
+        engine = self.hooks.load_engine(group.candidates[0].model, self.hooks.listener.note)
+        for candidate in group.candidates:
+            if candidate.adapter is not None:
+                engine.attach(candidate.name, candidate.adapter)
+        self.info = self.info or engine.info
+        return engine
+
+    def _answer(self, engine: Engine, group: _EngineGroup, work: OpenWork, writer: CellWriter) -> None:
+        names = [cell.candidate.name for cell in work.cells if cell.candidate.adapter is not None]
+        for name, reason in unapplied(engine, list(dict.fromkeys(names))).items():
+            self.hooks.listener.note(reason)
+            for cell in work.withdraw(name):
+                writer.fail(cell, "invalid", reason)
+        engine_names = {c.name: c.name if c.adapter is not None else BASE for c in group.candidates}
+        for cell in work.answer(engine, engine_names):
+            writer.finish(cell)
+
+    def _in_order(self) -> tuple[TaskResult, ...]:
+        tasks = [*self.loaded.tasks, *self.loaded.groups]
+        names = [candidate.name for candidate in self.request.candidates]
+        return tuple(self.results[n, t] for t in tasks for n in names if (n, t) in self.results)
+
+
+def _engine_groups(candidates: Sequence[Candidate]) -> Iterator[_EngineGroup]:
+    """Candidates that can share a loaded model; a base goes with the first kind of its adapters."""
+    by_model: defaultdict[str, list[Candidate]] = defaultdict(list)
+    for candidate in candidates:
+        by_model[candidate.model.sha256].append(candidate)
+    for members in by_model.values():
+        kinds = dict.fromkeys(c.adapter.kind for c in members if c.adapter is not None) or {"": None}
+        for place, kind in enumerate(kinds):
+            yield _EngineGroup(
+                tuple(c for c in members if (c.adapter.kind == kind if c.adapter is not None else place == 0))
+            )
+
+
+def _headlines(loaded: LoadedTasks) -> dict[str, str]:
+    return {name: metric for name, metric in loaded.headlines.items() if metric}
