@@ -108,6 +108,9 @@ class Encoder:
             context, continuation = _move_spaces(context, continuation)
             before = self.encode(context)
             targets = self.encode(context + continuation)[len(before) :]
+            if len(before) == 0:
+                # A context of spaces only, to a tokenizer that adds no BOS; lm-eval gives up on it.
+                before = np.asarray([self.prefix_id], dtype=np.int32)
         return self._cut(before, targets, continuation)
 
     def windows(self, text: str) -> list[ScoredSequence]:

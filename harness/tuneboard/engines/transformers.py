@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -20,7 +21,7 @@ from tuneboard.engines.prefix import Budget
 from tuneboard.engines.protocol import BASE, Answer, EngineInfo, Notice, Work
 from tuneboard.engines.sampling import RuleBook
 from tuneboard.engines.scoring import TreeScorer
-from tuneboard.engines.tokens import Encoder, ScoredSequence, context_length, distinct_prefixes
+from tuneboard.engines.tokens import Encoder, ScoredSequence, common_prefix, context_length, sort_key
 from tuneboard.errors import AdapterError, EngineError, ModelError, TuneboardError
 from tuneboard.records import AdapterRef, ModelRef, TokenCount
 
@@ -44,6 +45,9 @@ class TransformersEngine:
     """
 
     def __init__(self, ref: ModelRef, options: LoadOptions | None = None, notice: Notice = lambda line: None) -> None:
+        import peft  # noqa: F401  # seconds of imports are no part of the time that loading takes
+
+        started = time.perf_counter()
         options = options or LoadOptions()
         self.notice = notice
         self.model, self.tokenizer = load_model(ref, options)
@@ -59,6 +63,7 @@ class TransformersEngine:
         self.shares_prefixes = self._check_sharing()
         if not self.shares_prefixes:
             notice(f"{type(self.model).__name__} cannot share prefixes; every request is computed whole")
+        self._load_s = time.perf_counter() - started
 
     @property
     def info(self) -> EngineInfo:
@@ -71,6 +76,7 @@ class TransformersEngine:
             "parameters": sum(p.numel() for p in self.model.parameters()),
             "architecture": type(self.model).__name__,
             "shares_prefixes": self.shares_prefixes,
+            "load_s": self._load_s,
         }
         return EngineInfo("transformers", transformers.__version__, device, str(self.tree.dtype).split(".")[-1], details)
 
@@ -87,9 +93,11 @@ class TransformersEngine:
         """
         if self._kind not in (None, adapter.kind):
             raise AdapterError(f"adapter {adapter.path} is {adapter.kind}, beside {self._kind}; load it on its own")
+        started = time.perf_counter()
         inner = f"candidate{len(self._names)}"
         self._peft = attach_adapter(self._peft if self._peft is not None else self.model, inner, adapter)
         self._kind, self._names[name] = adapter.kind, inner
+        self._load_s += time.perf_counter() - started
 
     def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
         """Render a chat with the model's own template.
@@ -249,25 +257,27 @@ class _Sum:
 
 
 class _Ledger:
-    """Books the tokens of passes on the requests that they answered; sums are exact, shares within a pass are not."""
+    """Books the tokens of passes on the requests that they answered; sums are exact, single shares are not."""
 
     def __init__(self, parts: Sequence[ScoredSequence]) -> None:
         self._parts = parts
         self._distinct = _shares([part.tokens for part in parts])
         self._open = 0
+        self._left = len(parts)
 
     def add(self, computed: int) -> None:
         self._open += computed
 
     def take(self, index: int) -> TokenCount:
-        computed, self._open = self._open, 0
-        return TokenCount(computed, len(self._parts[index].tokens) - computed, self._distinct[index])
+        length = len(self._parts[index].tokens)
+        self._left -= 1
+        computed = min(self._open, length) if self._left else self._open
+        self._open -= computed
+        return TokenCount(computed, length - computed, self._distinct[index])
 
 
 def _shares(sequences: Sequence[Any]) -> list[int]:
     """Distinct prefix-tree nodes of all sequences, booked on the first sequence that has them."""
-    from tuneboard.engines.tokens import common_prefix, sort_key
-
     out = [0] * len(sequences)
     before = None
     for index in sorted(range(len(sequences)), key=lambda i: sort_key(sequences[i])):

@@ -53,6 +53,7 @@ class OpenWork:
         self.store, self.listener = store, listener
         self.folder = journal_folder(store.path)
         self.cells: list[Cell] = []
+        self.engine_seconds = 0.0
 
     def add(self, cell: Cell) -> bool:
         """Gather what is known of a cell; returns whether anything is left to ask."""
@@ -90,6 +91,7 @@ class OpenWork:
         last = synced = time.perf_counter()
         for answer in engine.run(work):
             now = time.perf_counter()
+            self.engine_seconds += now - last
             waiting = owners[keys[answer.id]]
             waiting[0].seconds += now - last
             waiting[0].tokens += answer.tokens

@@ -88,6 +88,8 @@ class Evaluation:
     results: tuple[TaskResult, ...]
     """In the order of the suite, candidates in the order given; groups after their members."""
     headlines: Mapping[str, str] = field(default_factory=dict)
+    timing: Mapping[str, float] = field(default_factory=dict)
+    """Seconds: ``load_s`` for loading models, ``engine_s`` while engines answered; the rest went on around them."""
 
     @property
     def sound(self) -> bool:

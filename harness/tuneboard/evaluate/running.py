@@ -47,6 +47,7 @@ class _Evaluating:
         self._run_id: str | None = None
         self._recorded: dict[str, dict[str, RecordedTask]] = {}
         self.results: dict[tuple[str, str], TaskResult] = {}
+        self.timing = {"load_s": 0.0, "engine_s": 0.0}
         self.loaded: LoadedTasks
 
     def run(self) -> Evaluation:
@@ -65,7 +66,7 @@ class _Evaluating:
             if self._run_id is not None or status in ("done", "incomplete"):
                 self.store.finish_run(self.run_id, status, self.seconds)
         return Evaluation(
-            self.run_id, self.seconds, self._engine_facts(), self._in_order(), _headlines(self.loaded)
+            self.run_id, self.seconds, self._engine_facts(), self._in_order(), _headlines(self.loaded), self.timing
         )
 
     @property
@@ -133,6 +134,8 @@ class _Evaluating:
                 try:
                     self._answer(engine, group, work, writer)
                 finally:
+                    self.timing["load_s"] += float(engine.info.details.get("load_s", 0.0))
+                    self.timing["engine_s"] += work.engine_seconds
                     work.close()
                     engine.close()
         for candidate in group.candidates:

@@ -1,0 +1,1 @@
+"""The database of results and the journals that feed it."""

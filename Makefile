@@ -1,0 +1,55 @@
+# Everything needs Python 3.11+ with pip and a package index; nothing else.
+
+VENV := .venv
+PYTHON := $(VENV)/bin/python
+STAMP := $(VENV)/.installed
+PIP := $(PYTHON) -m pip --disable-pip-version-check
+PYTEST_ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test accept check bench clean
+
+help:  ## list the commands
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+
+install: $(STAMP)  ## make .venv with everything this machine can run, and the tests' and checkers' packages
+
+demo: install  ## evaluate a small model and its adapters on small tasks, from nothing to a table
+	$(VENV)/bin/tuneboard demo
+
+test: install  ## run the everyday tests
+	$(PYTHON) -m pytest -rs -m "not accept" $(PYTEST_ARGS)
+
+accept: install  ## run the long checks in full, then the benchmark
+	$(PYTHON) -m pytest -rs -m accept $(PYTEST_ARGS)
+	$(PYTHON) benchmarks/cpu_vs_lm_eval.py
+
+check: install  ## lint, formatting, types, import direction
+	$(VENV)/bin/ruff check
+	$(VENV)/bin/ruff format --check
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
+
+bench: install  ## measure speed side by side with lm-eval
+	$(PYTHON) benchmarks/cpu_vs_lm_eval.py
+
+clean:  ## remove .venv and everything that can be made again; results/ stays
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find harness tests tasks benchmarks leaderboard -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# torch goes first and alone: it takes a CPU build where an index offers one, and the packages that ask for torch then
+# find it installed. Resolved together with them, the plain build and gigabytes of CUDA libraries would come instead.
+$(STAMP): pyproject.toml constraints.txt
+	@python=; for each in python3 python3.13 python3.12 python3.11; do \
+	    if $$each -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; \
+	    then python=$$each; break; fi; \
+	done; \
+	if [ -z "$$python" ]; then \
+	    echo "make: no Python 3.11 or newer with venv and pip was found; install one" \
+	        "(Debian, Ubuntu: apt-get install python3 python3-venv)" >&2; exit 1; \
+	fi; \
+	echo "making $(VENV) with $$($$python --version)"; \
+	[ -x $(PYTHON) ] && $(PYTHON) -c 'import pip' 2>/dev/null || $$python -m venv --clear $(VENV)
+	$(PIP) install --quiet --constraint constraints.txt torch==2.13.0
+	$(PIP) install --quiet --constraint constraints.txt --editable '.[transformers,site,test,dev]'
+	@touch $@

@@ -1,0 +1,222 @@
+"""How long a base model and four adapters take here and with lm-eval's ``hf``, side by side, on this machine's CPU.
+
+    python benchmarks/cpu_vs_lm_eval.py [--mirror DIR] [--only mmlu,hellaswag] [--scale 1.0]
+
+Both sides are whole processes, timed from start to results: lm-eval runs once per candidate (as it must), tuneboard
+once for all. Same model (a random 29 M-parameter Llama made on the spot), same adapters, same documents of the real
+benchmarks, same number of threads, float32. Printed beside the ratio: tokens put through the model against the number
+of distinct prefix tokens (the floor), time outside the engine, and peak memory.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent))
+from small_llama import make_adapters, make_model
+
+ROOT = Path(__file__).resolve().parent.parent
+ADAPTERS = 4
+
+
+@dataclass(frozen=True)
+class Workload:
+    """One comparison: the same tasks and documents on both sides."""
+
+    name: str
+    tasks: str
+    limit: int
+    batch_size: int
+    """lm-eval's: the fastest of 1, 4, 8, 16 and 32 for this work on two cores."""
+    target: float
+    gen_kwargs: str | None = None
+
+
+WORKLOADS = (
+    Workload(
+        "mmlu 5-shot",
+        "mmlu_anatomy,mmlu_high_school_us_history,mmlu_high_school_psychology,mmlu_marketing,mmlu_nutrition,mmlu_virology",
+        100,
+        1,
+        8.0,
+    ),
+    Workload("hellaswag", "hellaswag", 400, 4, 3.0),
+    Workload("truthfulqa mc", "truthfulqa_mc1,truthfulqa_mc2", 150, 4, 8.0),
+    Workload("gsm8k", "gsm8k", 16, 16, 1.5, "max_gen_toks=128"),
+)
+
+
+@dataclass(frozen=True)
+class Process:
+    """One finished process."""
+
+    seconds: float
+    peak_mib: float
+    output: str
+
+
+def run(command: Sequence[str]) -> Process:
+    """Run a process to its end and measure it as a whole."""
+    env = {**os.environ, "OMP_WAIT_POLICY": "passive", "HF_HUB_OFFLINE": "1", "TQDM_DISABLE": "1"}
+    started = time.perf_counter()
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)
+    output, errors = process.communicate()
+    seconds = time.perf_counter() - started
+    if process.returncode != 0:
+        sys.exit(f"{' '.join(map(str, command))}\nfailed with {process.returncode}:\n{errors[-3000:]}")
+    return Process(seconds, _peak_of(errors), output)
+
+
+def _peak_of(errors: str) -> float:
+    """Peak resident memory that the wrapper printed as the last line on stderr, in MiB."""
+    return float(errors.rstrip().rsplit("\n", 1)[-1].removeprefix("peak_kib ")) / 1024
+
+
+def measured(argv: Sequence[str]) -> list[str]:
+    """Wrap a Python program so that it tells its peak memory at the end."""
+    return [sys.executable, str(Path(__file__)), "--measured", *map(str, argv)]
+
+
+def lm_eval_side(work: Workload, model: Path, adapters: Sequence[Path], folder: Path, args: Any) -> list[Process]:
+    """Run lm-eval once per candidate."""
+    done = []
+    for number, adapter in enumerate([None, *adapters]):
+        out = folder / f"lm_eval-{work.name.split()[0]}-{number}.json"
+        argv = [ROOT / "benchmarks/lm_eval_side.py", "--model", model, "--tasks", work.tasks, "--limit", limit(work, args)]
+        argv += ["--batch-size", work.batch_size, "--mirror", args.mirror, "--out", out]
+        argv += ["--adapter", adapter] if adapter else []
+        argv += ["--gen-kwargs", work.gen_kwargs] if work.gen_kwargs else []
+        done.append(run(measured(argv)))
+    return done
+
+
+def our_side(work: Workload, model: Path, adapters: Sequence[Path], folder: Path, args: Any) -> tuple[Process, Any]:
+    """Run tuneboard once for all candidates, into a new database."""
+    db = folder / f"{work.name.split()[0]}.duckdb"
+    db.unlink(missing_ok=True)
+    argv = ["-m", "tuneboard", "evaluate", "--model", model, "--tasks", work.tasks, "--limit", limit(work, args)]
+    argv += ["--mirror", args.mirror, "--db", db, "--device", "cpu", "--dtype", "float32", "--json", "--quiet"]
+    for number, adapter in enumerate(adapters):
+        argv += ["--adapter", f"adapter-{number}={adapter}"]
+    argv += ["--gen-kwargs", work.gen_kwargs] if work.gen_kwargs else []
+    done = run(measured(argv))
+    return done, json.loads(done.output)
+
+
+def limit(work: Workload, args: Any) -> int:
+    """Documents per task at the scale asked for."""
+    return max(1, round(work.limit * args.scale))
+
+
+def import_seconds() -> float:
+    """Time that importing the libraries takes, which neither side can save."""
+    code = "import torch, transformers, peft, datasets, lm_eval.api.task, duckdb, pyarrow; from peft import PeftModel"
+    started = time.perf_counter()
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+    return time.perf_counter() - started
+
+
+def compare(work: Workload, model: Path, adapters: Sequence[Path], folder: Path, args: Any) -> dict[str, Any]:
+    """Measure one workload on both sides and return its figures."""
+    ours, result = our_side(work, model, adapters, folder, args)
+    theirs = lm_eval_side(work, model, adapters, folder, args)
+    check_equal(work, result, folder)
+    tokens = [cell["tokens"] for cell in result["cells"] if cell["kind"] == "task"]
+    imports = import_seconds()
+    outside = ours.seconds - imports - result["timing"]["engine_s"] - result["timing"]["load_s"]
+    return {
+        "workload": work.name,
+        "documents": sum(c["n"] for c in result["cells"] if c["kind"] == "task") // (ADAPTERS + 1),
+        "lm_eval_s": sum(one.seconds for one in theirs),
+        "ours_s": ours.seconds,
+        "ratio": sum(one.seconds for one in theirs) / ours.seconds,
+        "target": work.target,
+        "computed": sum(t["computed"] for t in tokens),
+        "distinct": sum(t["distinct"] for t in tokens),
+        "outside_s": outside,
+        "outside_share": outside / ours.seconds,
+        "peak_mib": ours.peak_mib,
+        "lm_eval_peak_mib": max(one.peak_mib for one in theirs),
+    }
+
+
+def check_equal(work: Workload, result: Any, folder: Path) -> None:
+    """Refuse to compare speeds of different answers."""
+    names = ["base", *(f"adapter-{i}" for i in range(ADAPTERS))]
+    for number, name in enumerate(names):
+        theirs = json.loads((folder / f"lm_eval-{work.name.split()[0]}-{number}.json").read_text())
+        for cell in result["cells"]:
+            if cell["candidate"] != name or cell["kind"] != "task":
+                continue
+            for metric in cell["metrics"]:
+                other = theirs[cell["task"]][f"{metric['metric']},{metric['filter']}"]
+                if abs(other - metric["value"]) > 1e-6:
+                    print(f"  differs: {cell['task']} {name} {metric['metric']}: {other} there, {metric['value']} here")
+
+
+def report(row: dict[str, Any]) -> str:
+    """Lay out one workload's figures."""
+    return (
+        f"{row['workload']:14} {row['documents']:5} docs x {ADAPTERS + 1}: lm-eval {row['lm_eval_s']:7.1f} s, "
+        f"tuneboard {row['ours_s']:6.1f} s, ratio {row['ratio']:5.2f} (target {row['target']})\n"
+        f"{'':14} tokens computed {row['computed']:,} / distinct {row['distinct']:,} = "
+        f"{row['computed'] / row['distinct']:.3f}; outside the engine {row['outside_s']:.1f} s "
+        f"({100 * row['outside_share']:.1f} %); peak memory {row['peak_mib']:.0f} MiB, lm-eval "
+        f"{row['lm_eval_peak_mib']:.0f} MiB ({row['peak_mib'] / row['lm_eval_peak_mib']:.2f}x)"
+    )
+
+
+def main() -> None:
+    """Measure all workloads and print a line for each."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--mirror", type=Path, default=os.environ.get("TUNEBOARD_MIRROR", ROOT.parent / "shared/mirror"))
+    parser.add_argument("--only", default="", help="workloads whose name starts so, with commas")
+    parser.add_argument("--scale", type=float, default=1.0, help="share of the documents")
+    parser.add_argument("--work", type=Path, default=ROOT / "results/bench", help="folder for models and results")
+    args = parser.parse_args()
+    args.mirror = Path(args.mirror)
+    if not args.mirror.is_dir():
+        sys.exit(f"skipped: no mirror of the data sets at {args.mirror}; give --mirror DIR")
+    args.work.mkdir(parents=True, exist_ok=True)
+    model = make_model(args.work, args.mirror)
+    adapters = make_adapters(args.work, model, ADAPTERS)
+    rows = []
+    for work in WORKLOADS:
+        if any(work.name.startswith(name) for name in args.only.split(",")):
+            rows.append(compare(work, model, adapters, args.work, args))
+            print(report(rows[-1]), flush=True)
+    (args.work / "cpu_vs_lm_eval.json").write_text(json.dumps(rows, indent=2))
+
+
+def run_measured(argv: list[str]) -> None:
+    """Run a Python program in this process, then print its peak memory as the last line on stderr."""
+    import runpy
+
+    try:
+        if argv[0] == "-m":
+            sys.argv = argv[1:]
+            runpy.run_module(argv[1], run_name="__main__", alter_sys=True)
+        else:
+            sys.argv = argv
+            runpy.run_path(argv[0], run_name="__main__")
+    except SystemExit as stop:
+        if stop.code not in (None, 0):
+            raise
+    print(f"\npeak_kib {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--measured"]:
+        run_measured(sys.argv[2:])
+    else:
+        main()

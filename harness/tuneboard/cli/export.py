@@ -1,0 +1,77 @@
+"""``tuneboard export``: samples and results as files that other programs read."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from tuneboard.errors import UsageError
+
+NAME = "export"
+HELP = "write results or samples as CSV, Parquet or JSON"
+EXAMPLES = """\
+tuneboard export samples --candidate mine --task hellaswag > mine.jsonl
+tuneboard export samples --candidate mine --task gsm8k --filter strict-match --format parquet -o mine.parquet
+tuneboard export results --format csv -o results.csv
+tuneboard export results --run 20260131-142501-ab12 --format json
+tuneboard export lm-eval --candidate mine -o results_mine.json     as lm-eval writes its results"""
+
+#: What can be exported, and in which formats; the first is the default.
+FORMATS = MappingProxyType(
+    {"samples": ("jsonl", "csv", "parquet"), "results": ("csv", "json", "parquet"), "lm-eval": ("json",)}
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's own arguments."""
+    parser.add_argument("what", choices=FORMATS, help="one line a sample, one a metric, or lm-eval's results file")
+    parser.add_argument("--candidate", metavar="NAME", help="candidate; needed for samples and lm-eval")
+    parser.add_argument("--task", metavar="NAME", help="task; needed for samples")
+    parser.add_argument("--run", metavar="RUN", help="results of this run instead of the newest")
+    parser.add_argument("--filter", metavar="NAME", help="of the samples, only this filter's scores")
+    parser.add_argument("--prompts", action="store_true", help="add prompt and choices to the samples")
+    formats = "; ".join(f"{what}: {', '.join(names)}" for what, names in FORMATS.items())
+    parser.add_argument("--format", metavar="FORMAT", help=f"{formats} (default the first)")
+    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="file to write (default stdout)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write what was asked for; raises ``UsageError`` if an option is missing or does not fit."""
+    from tuneboard.cli.files import write_records, write_text
+    from tuneboard.store.exports import lm_eval_results, result_rows
+
+    chosen = args.format or FORMATS[args.what][0]
+    if chosen not in FORMATS[args.what]:
+        raise UsageError(f"{args.what} as '{chosen}' is not offered; give --format {' or '.join(FORMATS[args.what])}")
+    for needed in {"samples": ("candidate", "task"), "results": (), "lm-eval": ("candidate",)}[args.what]:
+        if getattr(args, needed) is None:
+            names = "models" if needed == "candidate" else "tasks"
+            raise UsageError(f"export {args.what} needs --{needed} NAME; see: tuneboard show {names}")
+    if args.what != "samples" and (args.filter is not None or args.prompts):
+        raise UsageError("--filter and --prompts belong to: tuneboard export samples")
+    if args.what == "samples":
+        write_records(_samples(args, nested=chosen == "jsonl"), chosen, args.output)
+    elif args.what == "results":
+        rows = result_rows(Path(args.db), run=args.run, candidate=args.candidate, task=args.task)
+        write_records(rows, chosen, args.output)
+    else:
+        results = lm_eval_results(Path(args.db), args.candidate, run=args.run)
+        write_text(json.dumps(results, indent=2) + "\n", args.output)
+    return 0
+
+
+def _samples(args: argparse.Namespace, nested: bool) -> Iterator[dict[str, Any]]:
+    """Yield samples as the contract has them, or with a column for each metric."""
+    from tuneboard.store import queries
+
+    rows = queries.samples(Path(args.db), args.candidate, args.task, run=args.run, filter=args.filter)
+    return (_sample(row, nested, args.prompts) for row in rows)
+
+
+def _sample(row: dict[str, Any], nested: bool, prompts: bool) -> dict[str, Any]:
+    kept = {key: value for key, value in row.items() if prompts or key not in ("prompt", "choices")}
+    return kept if nested else kept | kept.pop("metrics")

@@ -1,0 +1,133 @@
+"""Runs generated Python programs apart from everything else on the machine.
+
+A program runs in a fresh interpreter inside namespaces of its own, entered by bubblewrap or, where that is missing, by
+``unshare``. It sees the interpreter, the shared libraries and the installed packages, all read-only, and a small
+working folder in memory; there is no network, no ``/proc``, no other process, no file and no environment variable of
+the caller. CPU time, address space, file size, processes and output are bounded, a system-call filter refuses sockets
+and new namespaces, the clock is kept from outside, and whatever the program started dies with it. Run by root, it
+becomes a user that does not exist. It counts as passed only if it ran to its end: leaving early by ``os._exit`` or
+``sys.exit``, printing, or replacing ``assert``'s exception gains nothing.
+
+What this does not protect against: a hole in the kernel; guessing through timing what the processor does elsewhere;
+on kernels without user-namespace limits, other runs of the same user that share its limit on processes; and a program
+that is written to forge its verdict. Tests and answer share one process, as in the official scorer, so an answer can
+return objects that compare equal to everything, or find the open pipes and take the last step itself.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import shutil
+import tempfile
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Literal
+
+from tuneboard.errors import SandboxError
+from tuneboard.sandbox.isolation import REMEDY, Isolation, Method
+from tuneboard.sandbox.outcome import Limits, Outcome, Status
+from tuneboard.sandbox.process import execute
+
+__all__ = [
+    "DEFAULT_LIMITS",
+    "Isolation",
+    "Limits",
+    "Method",
+    "Outcome",
+    "Status",
+    "allow_unsafe",
+    "isolation",
+    "run_program",
+    "run_programs",
+]
+
+#: What a program may use unless said otherwise.
+DEFAULT_LIMITS = Limits()
+_TOOLS: dict[Method, str] = {"bubblewrap": "bwrap", "unshare": "unshare"}
+_unsafe = False
+
+
+def allow_unsafe(flag: bool) -> None:
+    """Set whether programs run without isolation where there is none (``--unsafe-code``)."""
+    global _unsafe
+    _unsafe = flag
+
+
+@functools.cache
+def isolation() -> Isolation:
+    """Return what isolates programs here; each way is tried once by running a program in it."""
+    problems: list[str] = []
+    methods: tuple[Literal["bubblewrap", "unshare"], ...] = ("bubblewrap", "unshare")
+    for method in methods:
+        problem = _try(method)
+        if problem is None:
+            return Isolation(method, "; ".join([f"{method} works", *problems]))
+        problems.append(problem)
+    return Isolation(None, f"{'; '.join(problems)}; {REMEDY}")
+
+
+def _try(method: Method) -> str | None:
+    """Return why ``method`` does not work here, None if it does."""
+    if shutil.which(_TOOLS[method]) is None:
+        return f"{_TOOLS[method]} is not installed"
+    with tempfile.NamedTemporaryFile(prefix="tuneboard-") as witness:
+        source = f"import os\nassert os.getpid() < 9 and not os.path.exists({witness.name!r}), 'not isolated'"
+        try:
+            outcome = execute(source, Limits(), method)
+        except SandboxError as error:
+            return f"{_TOOLS[method]}: {error}"
+    return None if outcome.passed else f"{_TOOLS[method]}: {outcome.reason}"
+
+
+def run_program(
+    source: str, limits: Limits = DEFAULT_LIMITS, *, unsafe: bool = False, method: Method | None = None
+) -> Outcome:
+    """Run one program and say how it ended.
+
+    Args:
+        source: Python source; it passes if it runs to its end.
+        limits: What it may use.
+        unsafe: Run it in a plain process where nothing isolates it; see also ``allow_unsafe``.
+        method: Use this method instead of the one that ``isolation`` found; ``none`` needs ``unsafe``.
+
+    Raises:
+        SandboxError: Nothing isolates it here, and ``unsafe`` was not asked for.
+    """
+    return execute(source, limits, method or _method(unsafe))
+
+
+def run_programs(
+    sources: Sequence[str],
+    limits: Limits = DEFAULT_LIMITS,
+    *,
+    unsafe: bool = False,
+    workers: int | None = None,
+    method: Method | None = None,
+) -> list[Outcome]:
+    """Run many programs side by side and say how each ended, in their order.
+
+    Args:
+        sources: Python sources, each a whole program.
+        limits: What each may use.
+        unsafe: See ``run_program``.
+        workers: How many run at one time; as many as there are cores if None.
+        method: See ``run_program``.
+
+    Raises:
+        SandboxError: Nothing isolates them here, and ``unsafe`` was not asked for.
+    """
+    if not sources:
+        return []
+    chosen = method or _method(unsafe)
+    with ThreadPoolExecutor(workers or len(os.sched_getaffinity(0))) as pool:
+        return list(pool.map(lambda source: execute(source, limits, chosen), sources))
+
+
+def _method(unsafe: bool) -> Method:
+    found = isolation()
+    if found.method is not None:
+        return found.method
+    if unsafe or _unsafe:
+        return "none"
+    raise SandboxError(f"generated code cannot be isolated on this machine: {found.reason}; or add --unsafe-code")

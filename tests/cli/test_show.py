@@ -1,0 +1,160 @@
+from __future__ import annotations
+
+import json
+import os
+import runpy
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from tuneboard.cli.main import main
+from tuneboard.store.writes import Store
+
+build = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "store" / "builders.py")))
+
+
+@pytest.fixture
+def db(tmp_path: Path) -> Path:
+    """Base and one adapter on a task and a group; the adapter's group failed."""
+    db = tmp_path / "x.duckdb"
+    store = Store(db)
+    run = store.start_run(build.make_provenance())
+    tuned = build.make_candidate("tuned", adapter="a1")
+    group = build.make_task("toys")
+    store.commit(run, build.make_result())
+    store.commit(run, build.make_result(tuned))
+    store.commit(run, build.make_result(task=group, kind="group", samples=(), members=("toy",)))
+    store.commit(
+        run, build.make_result(tuned, group, kind="group", samples=(), status="failed", metrics=(), reason="no")
+    )
+    store.finish_run(run, "done", 3.21)
+    return db
+
+
+def show(db: Path, *arguments: str) -> int:
+    return main(["show", *arguments, "--db", str(db)])
+
+
+def test_runs_are_listed_with_what_they_did(db: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert show(db, "runs") == 0
+    header, _, line = capsys.readouterr().out.splitlines()
+    assert header.split() == ["run", "started", "status", "seconds", "suite", "engine", "candidates", "cells"]
+    assert "done" in line and "3.2" in line and "quick" in line
+    assert "base, tuned" in line and "3 done" in line and "1 failed" in line
+
+
+def test_a_run_that_never_ended_is_unfinished(db: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Store(db).start_run(build.make_provenance())
+    show(db, "runs", "--json")
+    assert [run["status"] for run in json.loads(capsys.readouterr().out)["runs"]] == ["unfinished", "done"]
+
+
+def test_models_are_listed_as_table_and_json(db: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    show(db, "models")
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[:2] for line in lines[2:]] == [["base", "base"], ["tuned", "adapter"]]
+    show(db, "models", "tun", "--json")
+    content = json.loads(capsys.readouterr().out)
+    assert content["schema"] == 1
+    (model,) = content["models"]
+    assert (model["name"], model["adapter"], model["type"], model["results"]) == ("tuned", "adapters/a1", "LORA", 2)
+
+
+def test_a_candidate_shows_all_its_metrics_and_failures(db: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    show(db, "tuned")
+    out = capsys.readouterr().out
+    assert "adapters/a1" in out
+    rows = [line.split() for line in out.splitlines()]
+    assert ["toy", "0", "10", "0", "acc", "none", "0.4000", "0.1500", "[0.1700,", "0.6900]", "done"] in rows
+    assert any(row[:1] == ["toys"] and row[-2:] == ["failed:", "no"] for row in rows)
+    show(db, "tuned", "--json")
+    cells = {cell["task"]: cell for cell in json.loads(capsys.readouterr().out)["cells"]}
+    assert cells["toys"]["status"] == "failed" and cells["toys"]["reason"] == "no" and cells["toys"]["kind"] == "group"
+    assert cells["toy"]["metrics"][0] == {
+        "metric": "acc",
+        "filter": "none",
+        "value": 0.4,
+        "stderr": 0.15,
+        "ci": [0.17, 0.69],
+        "higher_is_better": True,
+    }
+
+
+def test_a_task_shows_its_candidates(db: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    show(db, "toy")
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert [row[0] for row in rows if "acc" in row] == ["base", "tuned"]
+
+
+def test_a_run_shows_its_command_and_its_results(db: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    show(db, "runs", "--json")
+    run = json.loads(capsys.readouterr().out)["runs"][0]["run"]
+    show(db, run)
+    out = capsys.readouterr().out
+    assert "tuneboard evaluate --model models/tiny" in out
+    assert "0.4000" in out
+    show(db, run, "--json")
+    content = json.loads(capsys.readouterr().out)
+    assert (content["run"], content["seconds"], content["engine"]["device"]) == (run, 3.21, "cpu")
+    assert len(content["cells"]) == 4
+
+
+def test_suites_need_no_database(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert show(tmp_path / "none.duckdb", "suites", "--json") == 0
+    assert {"core", "quick"} <= {suite["suite"] for suite in json.loads(capsys.readouterr().out)["suites"]}
+    assert show(tmp_path / "none.duckdb", "core") == 0
+    assert "core.yaml" in capsys.readouterr().out
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_tasks_are_listed_with_their_results(db: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    show(db, "tasks", "TOY", "--json")
+    tasks = {task["task"]: task for task in json.loads(capsys.readouterr().out)["tasks"]}
+    assert tasks["toy"] == {"task": "toy", "kind": "task", "results": 2}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["tunde"], "unknown name 'tunde'; did you mean tuned"),
+        (["modles"], "did you mean models"),
+        (["tuned", "x"], "'x' is one argument too many"),
+    ],
+)
+def test_what_is_not_known_is_one_line_and_exit_code_2(
+    db: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], said: str
+) -> None:
+    assert show(db, *arguments) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and said in err and err.count("\n") == 1
+
+
+def test_a_missing_database_is_one_line_with_the_command_that_fills_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert show(tmp_path / "none.duckdb", "runs") == 2
+    assert "run: tuneboard evaluate" in capsys.readouterr().err
+    assert show(tmp_path / "none.duckdb", "tuned") == 2
+    assert "there is no database at" in capsys.readouterr().err
+
+
+def test_show_answers_within_a_second_without_torch_or_pandas(db: Path) -> None:
+    code = (
+        "import sys; from tuneboard.cli.main import main; code = main(sys.argv[1:]);"
+        "heavy = {'torch', 'transformers', 'lm_eval', 'pandas', 'pyarrow', 'numpy', 'rich'} & set(sys.modules);"
+        "sys.exit(str(heavy) if heavy else code)"
+    )
+    seconds = []
+    for _ in range(5):
+        began = time.perf_counter()
+        command = [sys.executable, "-c", code, "show", "tuned", "--db", str(db)]
+        done = subprocess.run(command, capture_output=True, text=True, env=os.environ)
+        seconds.append(time.perf_counter() - began)
+        assert done.returncode == 0, done.stderr
+    print(f"show took {statistics.median(seconds):.2f} s (median of five)")
+    assert statistics.median(seconds) < 1.0
