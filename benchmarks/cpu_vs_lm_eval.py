@@ -40,18 +40,22 @@ class Workload:
     """lm-eval's: the fastest of 1, 4, 8, 16 and 32 for this work on two cores."""
     target: float
     gen_kwargs: str | None = None
+    num_fewshot: int | None = None
 
 
 WORKLOADS = (
+    # Three whole subjects. Together they need 7.5 times fewer tokens with shared prefixes; all of MMLU needs 7.3 times
+    # fewer (13,675,678 against 1,882,268 with this tokenizer).
     Workload(
         "mmlu 5-shot",
-        "mmlu_anatomy,mmlu_high_school_us_history,mmlu_high_school_psychology,mmlu_marketing,mmlu_nutrition,mmlu_virology",
-        100,
+        "mmlu_electrical_engineering,mmlu_machine_learning,mmlu_college_computer_science",
+        1000,
         1,
         8.0,
+        num_fewshot=5,
     ),
-    Workload("hellaswag", "hellaswag", 400, 4, 3.0),
-    Workload("truthfulqa mc", "truthfulqa_mc1,truthfulqa_mc2", 150, 4, 8.0),
+    Workload("hellaswag", "hellaswag", 300, 4, 3.0),
+    Workload("truthfulqa mc", "truthfulqa_mc1,truthfulqa_mc2", 40, 4, 8.0),
     Workload("gsm8k", "gsm8k", 16, 16, 1.5, "max_gen_toks=128"),
 )
 
@@ -95,7 +99,7 @@ def lm_eval_side(work: Workload, model: Path, adapters: Sequence[Path], folder: 
         argv = [ROOT / "benchmarks/lm_eval_side.py", "--model", model, "--tasks", work.tasks, "--limit", limit(work, args)]
         argv += ["--batch-size", work.batch_size, "--mirror", args.mirror, "--out", out]
         argv += ["--adapter", adapter] if adapter else []
-        argv += ["--gen-kwargs", work.gen_kwargs] if work.gen_kwargs else []
+        argv += settings(work)
         done.append(run(measured(argv)))
     return done
 
@@ -108,9 +112,15 @@ def our_side(work: Workload, model: Path, adapters: Sequence[Path], folder: Path
     argv += ["--mirror", args.mirror, "--db", db, "--device", "cpu", "--dtype", "float32", "--json", "--quiet"]
     for number, adapter in enumerate(adapters):
         argv += ["--adapter", f"adapter-{number}={adapter}"]
-    argv += ["--gen-kwargs", work.gen_kwargs] if work.gen_kwargs else []
+    argv += settings(work)
     done = run(measured(argv))
     return done, json.loads(done.output)
+
+
+def settings(work: Workload) -> list[str]:
+    """Options that both sides take alike."""
+    options = {"--gen-kwargs": work.gen_kwargs, "--num-fewshot": work.num_fewshot}
+    return [str(part) for option, value in options.items() if value is not None for part in (option, value)]
 
 
 def limit(work: Workload, args: Any) -> int:

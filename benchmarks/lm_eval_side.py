@@ -20,6 +20,7 @@ def main() -> None:
     parser.add_argument("--adapter")
     parser.add_argument("--tasks", required=True)
     parser.add_argument("--limit", type=int, required=True)
+    parser.add_argument("--num-fewshot", type=int)
     parser.add_argument("--batch-size", required=True)
     parser.add_argument("--gen-kwargs")
     parser.add_argument("--mirror", type=Path, required=True)
@@ -49,6 +50,7 @@ def main() -> None:
         model="hf",
         model_args=model_args,
         tasks=args.tasks.split(","),
+        num_fewshot=args.num_fewshot,
         limit=args.limit,
         device="cpu",
         batch_size=int(args.batch_size),

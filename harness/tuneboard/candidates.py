@@ -7,6 +7,7 @@ import json
 import os
 import tempfile
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,9 @@ def resolve_model(ref: ModelRef, allow_pickle: bool = False) -> ModelRef:
         sha256 = _hash_files([folder / name for name in _CONFIGS] + weights)
         return _with(ref, id=str(folder), sha256=sha256, dtype=_dtype(ref.dtype, config))
     if folder.is_absolute() or ref.id.startswith((".", "~")) or ref.id.count("/") != 1:
-        raise ModelError(f"no model at '{ref.id}': there is no such folder; expected a folder or a hub id like org/name")
+        raise ModelError(
+            f"no model at '{ref.id}': there is no such folder; expected a folder or a hub id like org/name"
+        )
     commit, config = _from_hub(ref.id, ref.revision)
     return _with(ref, revision=commit, sha256=fingerprint("hub", ref.id, commit), dtype=_dtype(ref.dtype, config))
 
@@ -164,10 +167,8 @@ class _HashCache:
         self.path = Path(root) / "tuneboard" / "weights.json"
         self.known: dict[str, str] = {}
         self.changed = False
-        try:
+        with suppress(OSError, ValueError):
             self.known = dict(json.loads(self.path.read_text(encoding="utf-8")))
-        except (OSError, ValueError):
-            pass
 
     def digest(self, path: Path) -> str:
         stat = path.stat()
@@ -196,13 +197,15 @@ def _sha256(path: Path) -> str:
 
 
 def unique_names(names: Iterable[str]) -> None:
-    """Refuse a name that is given to two candidates.
+    """Refuse a name that is given to two candidates, or that a table could not show.
 
     Raises:
-        ModelError: Naming the one that is there twice.
+        ModelError: Naming the one that is wrong.
     """
     seen: set[str] = set()
     for name in names:
+        if not name.strip() or not name.isprintable():
+            raise ModelError(f"a candidate is named {name!a}; expected printable characters, at least one")
         if name in seen:
             raise ModelError(f"the name '{name}' is given to two candidates; give each its own")
         seen.add(name)

@@ -85,7 +85,7 @@ def test_the_plain_way_gives_the_same(tree: TreeModel, requests: Any) -> None:
     assert computed == sum(len(tokens) for tokens in {r.tokens.tobytes(): r.tokens for r in requests}.values())
 
 
-@pytest.mark.parametrize("fails_at", [{0}, {1}, {0, 1}, {0, 2, 3}, {0, 1, 2, 9}])
+@pytest.mark.parametrize("fails_at", [{0}, {1}, {0, 1}, {0, 2, 3}, {1, 2, 6}])
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError, MemoryError, RuntimeError])
 def test_a_full_memory_halves_the_passes_and_loses_nothing(
     fails_at: set[int], error: Any, tree: TreeModel, requests: Any, monkeypatch: Any
@@ -101,17 +101,15 @@ def test_a_full_memory_halves_the_passes_and_loses_nothing(
         return forward(self, *arguments)
 
     monkeypatch.setattr(TreeModel, "forward", failing)
-    budget = Budget(256, min_extend=8)
+    budget = Budget(128, min_extend=8)
     results, _ = collected(TreeScorer(tree, budget, lines.append).score(requests, [0] * len(requests)))
     assert results == expected(tree.model, requests)
     assert calls[0] > max(fails_at)
-    assert budget.row_tokens == 256 >> len(fails_at)
+    assert budget.row_tokens == 128 >> len(fails_at)
     assert lines[-1] == f"out of memory: going on with {budget.row_tokens} tokens a pass"
 
 
-def test_a_pass_that_broke_off_between_layers_leaves_no_trace(
-    tree: TreeModel, requests: Any, monkeypatch: Any
-) -> None:
+def test_a_pass_that_broke_off_between_layers_leaves_no_trace(tree: TreeModel, requests: Any, monkeypatch: Any) -> None:
     layer = tree.model.model.layers[1]
     forward, calls = layer.forward, [0]
 

@@ -90,12 +90,12 @@ def test_pairs_are_fed_and_scored_as_lm_eval_does(
         with watched(lm, monkeypatch) as seen:
             lm.loglikelihood([instance("loglikelihood", context, continuation)], disable_tqdm=True)
     except AssertionError:
-        if lm.tokenizer.bos_token is None and not context.strip():
+        if lm.tokenizer.bos_token is None and context and not context.strip():
             mine = encoder.pair(context, continuation)
             assert mine.tokens[0] == encoder.prefix_id
             assert mine.targets.tolist() == [*mine.tokens[1:].tolist(), mine.targets[-1]]
             return
-        with pytest.raises(EngineError, match="has no token of its own|tokens; the context holds 48"):
+        with pytest.raises(EngineError, match=r"has no token of its own|tokens; the context holds 48"):
             encoder.pair(context, continuation)
         return
     mine = encoder.pair(context, continuation)
@@ -125,11 +125,11 @@ def test_windows_are_those_of_lm_eval(words: int, lm: Any, encoder: Encoder, mon
         lm.loglikelihood_rolling([instance("loglikelihood_rolling", text)], disable_tqdm=True)
     mine = encoder.windows(text)
     assert sorted(window.tokens.tolist() for window in mine) == sorted(seen)
-    assert sum((window.targets.tolist() for window in mine), []) == lm.tok_encode(text)
+    assert [token for window in mine for token in window.targets.tolist()] == lm.tok_encode(text)
 
 
 def test_an_empty_text_has_at_most_its_bos_token_to_predict(lm: Any, encoder: Encoder) -> None:
-    assert sum((window.targets.tolist() for window in encoder.windows("")), []) == lm.tok_encode("")
+    assert [token for window in encoder.windows("") for token in window.targets.tolist()] == lm.tok_encode("")
 
 
 @pytest.mark.parametrize("context", [c for c, _ in NASTY if c] + ["<s>" + "long " * 100])

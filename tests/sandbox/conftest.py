@@ -17,7 +17,7 @@ from tuneboard.errors import SandboxError
 from tuneboard.sandbox import Limits, process
 
 HARNESS = Path(__file__).resolve().parents[2] / "harness"
-NOBODY = ("setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups")
+NOBODY = ("setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups", "--bounding-set=-all", "--inh-caps=-all")
 
 
 @functools.cache
@@ -45,7 +45,7 @@ def ordinary_python() -> str:
     if not shutil.which("setpriv"):
         pytest.skip("setpriv (util-linux) is needed to become an ordinary user")
     for python in (os.path.realpath(sys.executable), "/usr/bin/python3", "/usr/local/bin/python3"):
-        command = (*NOBODY, python, "-B", "-c", "import tuneboard.sandbox")
+        command = (*NOBODY, python, "-B", "-c", "import os, sys, tuneboard.sandbox; os.stat(sys.executable)")
         try:
             done = subprocess.run(command, env={"PYTHONPATH": str(HARNESS)}, capture_output=True, timeout=30, cwd="/")
         except OSError:
@@ -64,6 +64,12 @@ def mark() -> Iterator[str]:
     patch.setattr(process, "_script", lambda: f"{original()}\n{mark}\n")
     yield mark
     patch.undo()
+
+
+@pytest.fixture(scope="session")
+def as_nobody(ordinary_python: str) -> tuple[str, ...]:
+    """Start of a command line that runs that Python as an ordinary user."""
+    return (*NOBODY, ordinary_python, "-B", "-c")
 
 
 def alive(mark: str) -> list[psutil.Process]:

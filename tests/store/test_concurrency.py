@@ -16,9 +16,9 @@ db, me = Path(sys.argv[1]), int(sys.argv[2])
 store = Store(db)
 run = store.start_run(build.make_provenance(f"writer {me}"))
 fresh = 0
-for i in range(5):
+for i in range(4):
     # The last two cells are the same for all writers.
-    name = f"shared-{i}" if i > 2 else f"w{me}-{i}"
+    name = f"shared-{i}" if i > 1 else f"w{me}-{i}"
     result = build.make_result(build.make_candidate(name, adapter=name), n=40)
     journal = Journal(journal_folder(db), result.key.scope)
     journal.append([pair for s in result.samples for pair in zip(s.request_hashes, s.responses)])
@@ -40,6 +40,7 @@ while not stop.exists():
             assert len(list(queries.samples(db, row.cell.candidate, row.cell.task))) == 40
             break
     looks += 1
+    time.sleep(0.05)
 print(looks)
 """
 
@@ -54,13 +55,13 @@ def test_four_writers_and_two_readers_lose_nothing_and_see_no_error(db: Path, tm
     looks = [reader.communicate(timeout=120) for reader in readers]
 
     assert [err for _, err in ends + looks] == [""] * 6
-    assert sum(int(out) for out, _ in ends) == 4 * 3 + 2
+    assert sum(int(out) for out, _ in ends) == 4 * 2 + 2
     assert all(int(out) > 0 for out, _ in looks)
     runs = [run for run in queries.runs(db) if run.finished]
     assert len(runs) == 4
-    assert all(sum(run.statuses.values()) == 5 for run in runs)
+    assert all(sum(run.statuses.values()) == 4 for run in runs)
     cells = queries.cells(db)
-    assert len(cells) == len({cell.id for cell in cells}) == 14
+    assert len(cells) == len({cell.id for cell in cells}) == 10
     for cell in cells:
         assert len(list(queries.samples(db, cell.candidate, "toy"))) == 40
     assert list(db.with_name("tuneboard.duckdb.journal").iterdir()) == []

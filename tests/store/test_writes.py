@@ -132,6 +132,47 @@ def test_a_larger_limit_reuses_the_answers_of_a_smaller_one(db: Path) -> None:
     assert len(store.answers(large.key.scope)) == 40
 
 
+def test_many_cells_are_found_and_linked_in_one_look(db: Path) -> None:
+    store, first = new_run(db)
+    results = [build.make_result(task=build.make_task(f"t{i}")) for i in range(3)]
+    for result in results[:2]:
+        store.commit(first, result)
+    store.commit(first, dataclasses.replace(results[2], status="failed"))
+    found = store.find_all([result.key for result in results])
+    assert found == {result.key: stored(result) for result in results[:2]}
+    assert store.scopes() == {result.key.scope for result in results[:2]}
+    second = store.start_run(build.make_provenance())
+    store.link_all(second, list(found.values()))
+    assert [cell.status for cell in queries.cells(db, run=second)] == ["reused", "reused"]
+    assert Store(db.with_name("none.duckdb")).find_all([results[0].key]) == {}
+    assert Store(db.with_name("none.duckdb")).scopes() == frozenset()
+
+
+def test_several_results_are_committed_together_or_not_at_all(db: Path) -> None:
+    store, run = new_run(db)
+    results = [build.make_result(task=build.make_task(f"t{i}")) for i in range(3)]
+    store.commit(run, results[0])
+    assert store.commit_all(run, results) == [False, True, True]
+    assert store.commit_all(run, []) == []
+    assert (count(db, "cells"), count(db, "samples"), count(db, "documents")) == (3, 30, 30)
+    store.register(build.make_candidate("tuned", adapter="a1"))
+    good = build.make_result(build.make_candidate("good", adapter="a3"))
+    taken = build.make_result(build.make_candidate("tuned", adapter="a2"))
+    with pytest.raises(NameTaken):
+        store.commit_all(run, [good, taken])
+    assert store.find(good.key) is None
+
+
+def test_a_taken_name_is_refused_before_anything_is_computed(db: Path) -> None:
+    store = Store(db)
+    store.check(build.make_candidate("tuned", adapter="a1"))
+    assert not db.exists()
+    store.register(build.make_candidate("tuned", adapter="a1"))
+    store.check(build.make_candidate("tuned", adapter="a1"))
+    with pytest.raises(NameTaken, match="tuneboard rename tuned"):
+        store.check(build.make_candidate("tuned", adapter="a2"))
+
+
 def test_documents_are_stored_once_for_all_candidates(db: Path) -> None:
     store, run = new_run(db)
     for name in ("a", "b", "c"):
@@ -245,9 +286,9 @@ def test_a_writer_killed_inside_its_transaction_leaves_nothing_of_it(db: Path, s
     store.commit(run, kept)
     process = start(
         """
-import tuneboard.store.writes as writes
+import tuneboard.store.inserts as inserts
 db, run = Path(sys.argv[1]), sys.argv[2]
-writes._link = lambda *_: die()
+inserts.link_cell = lambda *_: die()
 Store(db).commit(run, build.make_result(build.make_candidate("late", adapter="a9"), n=5000))
 """,
         db,

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import shlex
+import signal
 import sys
-from pathlib import Path
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from tuneboard.cli.options import existing_folder, name_and_value, non_negative_int, positive_int
-from tuneboard.errors import UsageError
+from tuneboard.errors import UnknownName, UsageError
 
 if TYPE_CHECKING:
     from tuneboard.config import Suite
@@ -26,6 +31,41 @@ tuneboard evaluate --model ./base --candidate full=./finetuned --tasks hellaswag
 tuneboard evaluate --model ./chat --tasks gsm8k --apply-chat-template --gen-kwargs max_gen_toks=512
 tuneboard evaluate --model ./base --tasks my_task --include-path ./my-tasks --json
 """
+
+
+def _whole(least: int) -> tuple[str, Callable[[Any], bool]]:
+    def fits(value: Any) -> bool:
+        return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+    return f"a whole number of at least {least}", fits
+
+
+def _number(least: float, most: float = math.inf) -> tuple[str, Callable[[Any], bool]]:
+    def fits(value: Any) -> bool:
+        return isinstance(value, int | float) and not isinstance(value, bool) and least <= value <= most
+
+    return f"a number of at least {least:g}" + (f" and at most {most:g}" if most < math.inf else ""), fits
+
+
+def _is_texts(value: Any) -> bool:
+    return isinstance(value, str) or (isinstance(value, list) and all(isinstance(one, str) for one in value))
+
+
+#: What generation settings may be given, and what each takes.
+_GENERATION: Mapping[str, tuple[str, Callable[[Any], bool]]] = MappingProxyType(
+    {
+        "max_gen_toks": _whole(1),
+        "max_new_tokens": _whole(1),
+        "until": ('a text or a list of texts such as ["\\n"]', _is_texts),
+        "do_sample": ("true or false", lambda value: isinstance(value, bool)),
+        "temperature": _number(0),
+        "top_k": _whole(0),
+        "top_p": _number(0, 1),
+        "min_p": _number(0, 1),
+        "repetition_penalty": _number(0),
+        "no_repeat_ngram_size": _whole(0),
+    }
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -86,7 +126,8 @@ def run(args: argparse.Namespace) -> int:
         limit=args.limit,
         num_fewshot=args.num_fewshot,
         seed=args.seed,
-        gen_kwargs=_gen_kwargs(args.gen_kwargs),
+        gen_kwargs=_gen_kwargs(args.gen_kwargs or ""),
+        max_length=args.max_length,
         prompts=PromptSettings(args.apply_chat_template, args.system_instruction, not args.fewshot_as_one_turn),
         unsafe_code=args.unsafe_code,
         command=shlex.join(["tuneboard", *sys.argv[1:]]),
@@ -95,7 +136,7 @@ def run(args: argparse.Namespace) -> int:
         from tuneboard.sandbox import allow_unsafe
 
         allow_unsafe(True)
-    with Progress(quiet=args.quiet) as progress:
+    with _terminable(), Progress(quiet=args.quiet) as progress:
         done = evaluate(request, Hooks(_engine_factory(args), progress))
     if args.json:
         results = evaluate_json(done.run, str(args.db), done.seconds, done.engine, done.results)
@@ -147,25 +188,60 @@ def _candidates(args: argparse.Namespace) -> tuple[Candidate, ...]:
     return (Candidate(args.base_name, base), *adapters, *checkpoints)
 
 
-def _gen_kwargs(text: str | None) -> dict[str, Any]:
-    """Read ``max_gen_toks=64,temperature=0.7,until=[...]``; values are JSON where they can be."""
+def _gen_kwargs(text: str) -> dict[str, Any]:
+    """Read ``max_gen_toks=64,temperature=0.7,until=["A:", "Q:"]`` or a JSON object."""
+    given = _json_object(text) if text.lstrip().startswith("{") else _pairs(text)
+    for name, value in given.items():
+        if name not in _GENERATION:
+            raise UnknownName("generation setting", name, _GENERATION, f"known: {', '.join(_GENERATION)}")
+        expected, fits = _GENERATION[name]
+        if not fits(value):
+            raise UsageError(f"--gen-kwargs {name}={value!r} given, expected {expected}")
+    return given
+
+
+def _json_object(text: str) -> dict[str, Any]:
+    try:
+        return dict(json.loads(text))
+    except ValueError as error:
+        raise UsageError(f"--gen-kwargs is not JSON ({error}); expected {{...}} or key=value,key=value") from error
+
+
+def _pairs(text: str) -> dict[str, Any]:
+    """Read ``key=value,...``; a value is JSON where it can be, and then may hold commas."""
     out: dict[str, Any] = {}
-    if text and text.lstrip().startswith("{"):
+    rest = text.strip(" ,")
+    while rest:
+        key, equals, rest = rest.partition("=")
+        if not equals or not key.strip() or "," in key:
+            raise UsageError(f"--gen-kwargs '{text}' given, expected key=value,key=value such as max_gen_toks=256")
         try:
-            return dict(json.loads(text))
-        except ValueError as error:
-            raise UsageError(f"--gen-kwargs is not JSON ({error}); expected {{...}} or key=value,key=value") from error
-    for part in (text or "").split(","):
-        if not part.strip():
-            continue
-        key, equals, value = part.partition("=")
-        if not equals or not key.strip():
-            raise UsageError(f"--gen-kwargs '{part}' given, expected key=value such as max_gen_toks=256")
-        try:
-            out[key.strip()] = json.loads(value)
+            value, end = json.JSONDecoder().raw_decode(rest)
         except ValueError:
-            out[key.strip()] = {"True": True, "False": False, "None": None}.get(value.strip(), value.strip())
+            value, end = None, 0
+        if end == 0 or rest[end:].strip()[:1] not in ("", ","):
+            word = rest.partition(",")[0]
+            value, end = {"True": True, "False": False, "None": None}.get(word.strip(), word.strip()), len(word)
+        out[key.strip()] = value
+        rest = rest[end:].strip(" ,")
     return out
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Let SIGTERM, which schedulers send, end an evaluation as Ctrl-C does: what was computed is kept."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(number: int, frame: Any) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _prepare_libraries(debug: bool) -> None:
@@ -183,5 +259,3 @@ def _prepare_libraries(debug: bool) -> None:
     for name in ("lm_eval", "transformers", "datasets", "bitsandbytes", "peft", "huggingface_hub"):
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore")
-
-

@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import chain
 from pathlib import Path
 from typing import IO, Any
@@ -114,4 +114,5 @@ def _opened(output: Path | None, mode: str) -> Iterator[IO[Any]]:
     except OSError as error:
         raise UsageError(f"cannot write {output}: {error.strerror}; give another file with -o") from error
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink()

@@ -1,8 +1,8 @@
 """A small model and adapters of it, made on the spot, for ``tuneboard demo``.
 
-    lesson_texts(tasks)                 what there is to learn: the train splits of the demo's tasks, as lm-eval writes them
-    make_base, make_adapter             some seconds of training each, seeded
-    demo_models(folder, note)           the finished folders; made once, then kept
+    texts       what there is to learn: the train splits of the demo's tasks, as lm-eval writes them
+    training    tokenizer, base model and LoRA adapters; some seconds each, seeded
+    keeping     the finished folders: made once, then kept
 
 torch is imported only when something has to be made.
 """

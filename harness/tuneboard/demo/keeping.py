@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -99,6 +100,7 @@ def _build(finished: Path, settings: TinySettings, note: Note) -> None:
     from tuneboard.demo.texts import lesson_texts
     from tuneboard.demo.training import make_adapter, make_base
 
+    _hush()
     for left in finished.parent.glob(f"{_BUILDING}*"):
         shutil.rmtree(left, ignore_errors=True)
     with tempfile.TemporaryDirectory(prefix=_BUILDING, dir=finished.parent, ignore_cleanup_errors=True) as place:
@@ -109,3 +111,12 @@ def _build(finished: Path, settings: TinySettings, note: Note) -> None:
         for name, _ in settings.adapters:
             make_adapter(building / name, building / "base", lessons, settings, name, note)
         building.rename(finished)
+
+
+def _hush() -> None:
+    """Keep libraries from writing between the lines of progress."""
+    from transformers.utils import logging as hf_logging
+
+    hf_logging.disable_progress_bar()
+    hf_logging.set_verbosity_error()
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)

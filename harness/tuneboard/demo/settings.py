@@ -13,7 +13,7 @@ class AdapterSettings:
     """Tasks whose train splits it learns from."""
     rank: int
     steps: int
-    learning_rate: float = 1e-2
+    learning_rate: float = 2e-2
     """Peak of AdamW."""
 
 
@@ -24,19 +24,19 @@ class TinySettings:
     vocab_size: int = 640
     hidden_size: int = 192
     """A multiple of 64, the size of an attention head."""
-    layers: int = 4
+    layers: int = 3
     context: int = 512
     """Longest prompt with its answer, in tokens."""
-    steps: int = 80
-    batch: int = 16
+    steps: int = 120
+    batch: int = 8
     """Blocks per step."""
-    block: int = 128
+    block: int = 96
     """Tokens per block."""
-    learning_rate: float = 6e-3
+    learning_rate: float = 1.5e-2
     """Peak of Muon and AdamW alike."""
     seed: int = 1
     adapters: tuple[tuple[str, AdapterSettings], ...] = (
-        ("facts", AdapterSettings(("demo_knowledge", "demo_truth"), rank=8, steps=30)),
-        ("maths", AdapterSettings(("demo_math",), rank=4, steps=30)),
+        ("facts", AdapterSettings(("demo_knowledge", "demo_truth"), rank=8, steps=40)),
+        ("maths", AdapterSettings(("demo_math",), rank=4, steps=40)),
     )
     """Name and settings of each."""

@@ -12,11 +12,16 @@ from transformers.cache_utils import Cache, DynamicLayer
 
 from tuneboard.engines.tokens import Tokens
 
-
 #: Kinds of layers whose masks are made here.
 _MASKED = frozenset({"full_attention", "sliding_attention"})
 #: Where configs keep localities of attention other than the sliding window that is masked here.
-_OTHER_WINDOWS = ("window_size", "attention_window", "attention_window_size", "local_window_size", "attention_chunk_size")
+_OTHER_WINDOWS = (
+    "window_size",
+    "attention_window",
+    "attention_window_size",
+    "local_window_size",
+    "attention_chunk_size",
+)
 
 
 class StackLayer(DynamicLayer):
@@ -27,6 +32,9 @@ class StackLayer(DynamicLayer):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__()
+        self.is_initialized: bool = False
+        self.keys: Any = None
+        self.values: Any = None
         self.length = 0
 
     def update(

@@ -14,7 +14,7 @@ from tuneboard.engines.forward import TreeModel
 from tuneboard.engines.memory import is_out_of_memory, release
 from tuneboard.engines.prefix import Budget, Crop, Extend, Pack, Plan, lay_out
 from tuneboard.engines.protocol import Notice
-from tuneboard.engines.sampling import Rules, choose
+from tuneboard.engines.sampling import BROKEN, Rules, choose
 from tuneboard.engines.tokens import Tokens
 from tuneboard.errors import OutOfMemory
 
@@ -38,13 +38,13 @@ class Generated:
 
     Attributes:
         index: Index of the prompt.
-        text: Without its stop text.
+        text: Without its stop text; None where the model's logits are not numbers.
         computed: Tokens put through the model since the last finished text.
         new_tokens: Tokens of this text.
     """
 
     index: int
-    text: str
+    text: str | None
     computed: int
     new_tokens: int
 
@@ -55,6 +55,7 @@ class _Row:
     prompt: Prompt
     generator: torch.Generator | None
     tokens: list[int] = field(default_factory=list)
+    broken: bool = False
 
 
 class RowLayer(DynamicLayer):
@@ -63,6 +64,8 @@ class RowLayer(DynamicLayer):
     def __init__(self, rows: RowState) -> None:
         super().__init__()
         self.rows = rows
+        self.keys: Any = None
+        self.values: Any = None
         self.is_initialized = True
 
     def admit(self, row: int, keys: torch.Tensor, values: torch.Tensor, capacity: int) -> None:
@@ -140,7 +143,7 @@ class Generator:
                 if not is_out_of_memory(error):
                     raise
                 if self.rows == 1 and self.budget.row_tokens <= 16:
-                    raise OutOfMemory("out of memory with one text at a time; use --quantization or a smaller model") from error
+                    raise OutOfMemory("out of memory with one text at a time; try --quantization 4bit") from error
                 self.rows, self.budget.row_tokens = max(1, self.rows // 2), max(16, self.budget.row_tokens // 2)
                 self.notice(f"out of memory: going on with {self.rows} texts at a time")
             del batch
@@ -153,7 +156,7 @@ class _Batch:
 
     def __init__(self, owner: Generator, prompts: list[tuple[int, Prompt]], order: Sequence[int]) -> None:
         self.model, self.tokenizer = owner.model, owner.tokenizer
-        self.state = RowState(owner.rows)
+        self.state = RowState(min(owner.rows, len(prompts)))
         self.layers: list[RowLayer] = []
         self.rows: list[_Row] = []
         self.computed = 0
@@ -234,12 +237,13 @@ class _Batch:
         histories = [[*row.prompt.tokens.tolist(), *row.tokens] if row.prompt.rules.processors else () for row in rows]
         chosen = choose(logits, [r.prompt.rules for r in rows], histories, [r.generator for r in rows])
         for row, token in zip(rows, chosen, strict=True):
-            row.tokens.append(token)
+            row.broken = token == BROKEN
+            row.tokens += [] if row.broken else [token]
         ended = [place for place, stop in zip(places, self._stopped(rows), strict=True) if stop]
         for place in reversed(ended):
             row = self.rows[place]
             text = row.prompt.rules.finish(self.tokenizer.decode(row.tokens, skip_special_tokens=True))
-            yield Generated(row.index, text, self.computed, len(row.tokens))
+            yield Generated(row.index, None if row.broken else text, self.computed, len(row.tokens))
             self.computed = 0
             self._remove(place)
 
@@ -248,7 +252,7 @@ class _Batch:
         out = []
         for row, tail in zip(rows, tails, strict=True):
             rules = row.prompt.rules
-            full = row.tokens[-1] in rules.end_ids or len(row.tokens) >= row.prompt.max_new_tokens
+            full = row.broken or row.tokens[-1] in rules.end_ids or len(row.tokens) >= row.prompt.max_new_tokens
             if not full and any(term in tail for term in rules.stop if term):
                 text = self.tokenizer.decode(row.tokens)
                 full = any(term in text for term in rules.stop if term)

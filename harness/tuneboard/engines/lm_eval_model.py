@@ -11,7 +11,7 @@ from tuneboard.engines.protocol import BASE, Engine, RequestKind, Work
 from tuneboard.errors import EngineError
 
 
-class EngineLM(LM):  # type: ignore[misc]
+class EngineLM(LM):
     """One candidate of an engine, spoken to by lm-eval.
 
     Args:

@@ -54,6 +54,7 @@ def load_model(ref: ModelRef, options: LoadOptions) -> tuple[Any, Any]:
     Raises:
         ModelError: Missing, not a causal LM, in a refused format, or too large; says what to do.
     """
+    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging as hf_logging
 
@@ -68,12 +69,19 @@ def load_model(ref: ModelRef, options: LoadOptions) -> tuple[Any, Any]:
         arguments |= _quantized(ref.quantization, device)
     try:
         tokenizer = AutoTokenizer.from_pretrained(ref.id, **common)
-        model = AutoModelForCausalLM.from_pretrained(ref.id, **arguments)
+        model, report = AutoModelForCausalLM.from_pretrained(ref.id, output_loading_info=True, **arguments)
     except MemoryError as error:
         raise ModelError(f"{ref.id} does not fit into memory; try --dtype bfloat16 or --quantization 4bit") from error
-    except (OSError, ValueError, RuntimeError, KeyError, ImportError) as error:
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError, ImportError, SafetensorError) as error:
         raise ModelError(_explain(ref, error)) from error
-    if not ref.quantization:
+    if missing := sorted(report["missing_keys"]):
+        raise ModelError(
+            f"{ref.id} is not a whole causal LM: weight '{missing[0]}' is missing, and {len(missing) - 1} more; "
+            "transformers would make them up at random"
+        )
+    if ref.quantization:
+        _avoid_packing(model)
+    else:
         model = model.to(device)
     return model.eval(), tokenizer
 
@@ -85,30 +93,56 @@ def attach_adapter(model: Any, name: str, adapter: AdapterRef) -> Any:
         AdapterError: It does not fit: other shapes, missing modules, a type that cannot stand beside the others.
     """
     import peft
+    from safetensors import SafetensorError
 
     if adapter.kind not in INJECTED:
         raise AdapterError(
             f"adapter {adapter.path} is of type {adapter.kind}; the transformers engine serves {', '.join(INJECTED)}"
         )
+    base = model
     try:
         config = peft.PeftConfig.from_pretrained(adapter.path)
         config.inference_mode = True
-        if isinstance(model, peft.PeftModel):
-            result = model.load_adapter(adapter.path, name)
-        else:
+        if not isinstance(model, peft.PeftModel):
             model = peft.PeftModelForCausalLM(model, config, adapter_name=name)
-            result = model.load_adapter(adapter.path, name)
-    except (ValueError, RuntimeError, KeyError, TypeError, OSError) as error:
+        _check_complete(adapter, name, model.load_adapter(adapter.path, name))
+    except AdapterError:
+        _take_out(base, name)
+        raise
+    except (ValueError, RuntimeError, KeyError, TypeError, OSError, SafetensorError) as error:
+        _take_out(base, name)
         raise AdapterError(_explain_adapter(adapter, error)) from error
-    missing = [key for key in getattr(result, "missing_keys", ()) if f".{name}." in key or key.endswith(f".{name}")]
-    if missing or getattr(result, "unexpected_keys", ()):
-        odd = (missing or list(result.unexpected_keys))[0]
-        raise AdapterError(
-            f"adapter {adapter.path} does not match its own config or this base: weight '{odd}' is "
-            f"{'missing' if missing else 'left over'}; was it trained on another model?"
-        )
     model.eval()
     return model
+
+
+def _check_complete(adapter: AdapterRef, name: str, result: Any) -> None:
+    missing = [key for key in result.missing_keys if f".{name}." in key or key.endswith(f".{name}")]
+    odd = missing or list(result.unexpected_keys)
+    if odd:
+        raise AdapterError(
+            f"adapter {adapter.path} does not match its own config or this base: weight '{odd[0]}' is "
+            f"{'missing' if missing else 'left over'}; was it trained on another model?"
+        )
+
+
+def _take_out(base: Any, name: str) -> None:
+    """Undo a half-attached adapter: peft puts its layers into the base before it reads their weights."""
+    import peft
+    from peft.tuners.tuners_utils import BaseTunerLayer
+    from peft.utils.other import AuxiliaryTrainingWrapper
+
+    if isinstance(base, peft.PeftModel):
+        if name in base.peft_config:
+            base.delete_adapter(name)
+        return
+    for path, module in list(base.named_modules()):
+        if isinstance(module, (BaseTunerLayer, AuxiliaryTrainingWrapper)):
+            original = module.get_base_layer() if isinstance(module, BaseTunerLayer) else module.original_module
+            parent, _, last = path.rpartition(".")
+            setattr(base.get_submodule(parent), last, original)
+    if hasattr(base, "peft_config"):
+        del base.peft_config
 
 
 def _quantized(quantization: str, device: torch.device) -> dict[str, Any]:
@@ -127,6 +161,14 @@ def _quantized(quantization: str, device: torch.device) -> dict[str, Any]:
         raise ModelError(f"quantization '{quantization}' is unknown; expected 4bit or 8bit")
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     return {"quantization_config": config, "device_map": {"": str(device)}}
+
+
+def _avoid_packing(model: Any) -> None:
+    """Keep bitsandbytes from packing weights whose shape its CPU kernel cannot take: it fails in the first pass."""
+    for module in model.modules():
+        packs = getattr(module, "support_avx512bf16_for_cpu", False)
+        if packs and (module.out_features % 32 or module.in_features % 64):
+            module.support_avx512bf16_for_cpu = False
 
 
 def _compute_dtype(device: torch.device) -> torch.dtype:

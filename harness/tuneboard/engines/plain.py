@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from tuneboard.engines.generation import Generated, Prompt
-from tuneboard.engines.sampling import choose
+from tuneboard.engines.sampling import BROKEN, choose
 from tuneboard.engines.scoring import Scored, pick
 from tuneboard.engines.tokens import ScoredSequence, Tokens
 
@@ -62,7 +62,8 @@ class PlainGenerator:
 
     @torch.inference_mode()
     def _one(self, index: int, prompt: Prompt) -> Generated:
-        rules, tokens = prompt.rules, []
+        rules = prompt.rules
+        tokens: list[int] = []
         device = next(self.model.parameters()).device
         generator = torch.Generator().manual_seed(prompt.seed) if rules.do_sample else None
         ids = torch.from_numpy(prompt.tokens.astype(np.int64))[None].to(device)
@@ -71,7 +72,10 @@ class PlainGenerator:
             output = self.model(input_ids=ids, use_cache=True, **state)
             state = {k: output[k] for k in ("past_key_values", "cache_params") if output.get(k) is not None}
             history = [*prompt.tokens.tolist(), *tokens]
-            tokens += choose(output.logits[:, -1], [rules], [history], [generator])
+            token = choose(output.logits[:, -1], [rules], [history], [generator])[0]
+            if token == BROKEN:
+                return Generated(index, None, len(prompt.tokens) + len(tokens), len(tokens))
+            tokens.append(token)
             text = self.tokenizer.decode(tokens)
             if tokens[-1] in rules.end_ids or any(term in text for term in rules.stop if term):
                 break

@@ -4,7 +4,7 @@ The sequences form a prefix tree. A ``Plan`` walks it depth first and emits two 
 
 - ``Extend``: tokens shared by many sequences are appended to the one key-value cache that all later steps build on;
 - ``Pack``: whole subtrees go through the model in *one row* behind that cache. Each token attends to the cache and to
-  its own ancestors in the row only (a tree mask), so a row holds many questions with all their choices, without padding.
+  its own ancestors in the row only (a tree mask), so a row holds many questions and all their choices, unpadded.
 
 ``Crop`` steps take the cache back to an earlier length. Every token of the tree is computed once, except short shared
 prefixes (under ``min_extend`` tokens) of a subtree that needs several rows: a forward pass of a few tokens costs more
@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TypeAlias
 
 import numpy as np
@@ -149,7 +150,7 @@ class Plan:
     def _children(self, part: range, common: int) -> list[range]:
         lcp = self._lcp[part.start + 1 : part.stop]
         cuts = [part.start, *(np.flatnonzero(lcp <= common) + part.start + 1).tolist(), part.stop]
-        children = [range(a, b) for a, b in zip(cuts[:-1], cuts[1:], strict=True)]
+        children = [range(a, b) for a, b in pairwise(cuts)]
         return sorted(children, key=lambda c: int(self._order[c.start : c.stop].min()))
 
     def _pack_children(self, children: list[range], depth: int) -> Iterator[Step]:

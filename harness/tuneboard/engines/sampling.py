@@ -10,6 +10,8 @@ import torch
 
 from tuneboard.errors import EngineError
 
+#: Stands for the next token of a sequence whose logits are not numbers.
+BROKEN = -1
 #: lm-eval's names for the number of new tokens, in its order of precedence.
 _MAX_TOKENS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")
 #: lm-eval's default for tasks that name none.
@@ -75,7 +77,7 @@ class RuleBook:
         unknown = sorted(set(settings) - set(_SUPPORTED))
         if unknown:
             raise EngineError(
-                f"generation setting {unknown[0]}={settings[unknown[0]]!r} is not supported by the transformers engine; "
+                f"generation setting {unknown[0]}={settings[unknown[0]]!r} is not supported by this engine; "
                 f"use {', '.join(_SUPPORTED)}, until, max_gen_toks"
             )
         if max_new_tokens < 1:
@@ -133,7 +135,7 @@ def choose(
     histories: Sequence[Sequence[int]],
     generators: Sequence[torch.Generator | None],
 ) -> list[int]:
-    """Choose the next token of each sequence.
+    """Choose the next token of each sequence; ``BROKEN`` where the logits are not numbers.
 
     Args:
         logits: Shape [sequences, vocabulary].
@@ -141,9 +143,10 @@ def choose(
         histories: Prompt and generated tokens per sequence; read only where a rule needs them.
         generators: Random state per sampled sequence, None for greedy ones.
     """
-    chosen: list[int] = logits.argmax(dim=-1).tolist()
+    peaks, likeliest = logits.max(dim=-1)
+    chosen: list[int] = torch.where(peaks.isfinite(), likeliest, BROKEN).tolist()
     for row, rule in enumerate(rules):
-        if not rule.processors and not rule.do_sample:
+        if chosen[row] == BROKEN or (not rule.processors and not rule.do_sample):
             continue
         scores = logits[row : row + 1].float()
         history = torch.tensor([list(histories[row])], dtype=torch.long, device=logits.device)

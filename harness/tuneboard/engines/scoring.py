@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -84,7 +86,7 @@ class TreeScorer:
     def _halve(self, error: BaseException) -> None:
         if self.budget.row_tokens <= 16:
             raise OutOfMemory(
-                "out of memory even at 16 tokens a pass; use a smaller --dtype, --quantization 4bit, or a larger machine"
+                "out of memory even at 16 tokens a pass; try --dtype bfloat16 or --quantization 4bit"
             ) from error
         self.budget.row_tokens //= 2
         self.notice(f"out of memory: going on with {self.budget.row_tokens} tokens a pass")
@@ -123,6 +125,8 @@ def pick(
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
     """Return the log-probability of each target in its row of logits, and whether it is the likeliest token.
 
+    It is NaN where the logits are not all numbers.
+
     Args:
         logits: Shape [kept, vocabulary].
         rows: Row of each target, ascending or not, shape [n].
@@ -132,7 +136,7 @@ def pick(
     best = np.empty(len(rows), dtype=np.bool_)
     by_row = np.argsort(rows, kind="stable")
     edges = np.searchsorted(rows[by_row], np.arange(0, len(logits) + _LOGIT_ROWS, _LOGIT_ROWS))
-    for part, (a, b) in enumerate(zip(edges[:-1], edges[1:], strict=True)):
+    for part, (a, b) in enumerate(pairwise(edges)):
         if a == b:
             continue
         chunk = logits[part * _LOGIT_ROWS : (part + 1) * _LOGIT_ROWS].float()
@@ -140,6 +144,7 @@ def pick(
         row = torch.from_numpy(rows[which] - part * _LOGIT_ROWS).to(chunk.device)
         target = torch.from_numpy(targets[which]).to(chunk.device)
         normaliser = torch.logsumexp(chunk, dim=-1)
+        normaliser[normaliser.isinf()] = torch.nan
         picked[which] = (chunk[row, target] - normaliser[row]).double().cpu().numpy()
         best[which] = (chunk.argmax(dim=-1)[row] == target).cpu().numpy()
     return picked, best
@@ -187,7 +192,8 @@ class _Run:
         return self._gather([(i, path, depth, depth + len(path)) for i, path in slots.items()])
 
     def _gather(self, parts: list[tuple[int, npt.NDArray[np.int64], int, int]]) -> _Reads:
-        requests, places, slots, targets = [], [], [], []
+        columns: tuple[list[npt.NDArray[Any]], ...] = ([], [], [], [])
+        requests, places, slots, targets = columns
         for sequence, path, start, stop in parts:
             for index in self.members[sequence]:
                 request = self.requests[index]
@@ -198,7 +204,7 @@ class _Run:
                     places.append(np.arange(a - first, b - first))
                     slots.append(path[a - start : b - start])
                     targets.append(request.targets[a - first : b - first])
-        return _Reads(*(_joined(parts) for parts in (requests, places, slots, targets)))
+        return _Reads(*(_joined(column) for column in columns))
 
     def collect(
         self, reads: _Reads, picked: npt.NDArray[np.float64], best: npt.NDArray[np.bool_]
@@ -215,7 +221,7 @@ class _Run:
         return done
 
 
-def _joined(parts: list[npt.NDArray[np.int64]]) -> npt.NDArray[np.int64]:
+def _joined(parts: list[npt.NDArray[Any]]) -> npt.NDArray[np.int64]:
     return np.concatenate(parts).astype(np.int64) if parts else np.empty(0, dtype=np.int64)
 
 

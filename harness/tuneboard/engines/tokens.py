@@ -72,19 +72,33 @@ class Encoder:
         plain = [text for text in new if not text.startswith(self._prefix_text)] if with_bos else new
         for group, options in ((plain, {}), (with_bos, {"add_special_tokens": False})):
             for start in range(0, len(group), _CHUNK):
-                chunk = group[start : start + _CHUNK]
-                ids = self.tokenizer(chunk, return_attention_mask=False, **options)["input_ids"]
-                self._known.update((text, np.asarray(row, dtype=np.int32)) for text, row in zip(chunk, ids, strict=True))
+                self._warm(group[start : start + _CHUNK], options)
 
     def forget(self) -> None:
         """Drop remembered encodings."""
         self._known.clear()
 
     def encode(self, text: str) -> Tokens:
-        """Return the tokens of one text."""
+        """Return the tokens of one text.
+
+        Raises:
+            EngineError: It is not valid Unicode.
+        """
         if text not in self._known:
             self.warm([text])
+        if text not in self._known:
+            raise EngineError(f"the tokenizer cannot read {text[:40]!r}; expected valid Unicode")
         return self._known[text]
+
+    def _warm(self, texts: list[str], options: dict[str, bool]) -> None:
+        try:
+            ids = self.tokenizer(texts, return_attention_mask=False, **options)["input_ids"]
+        except (TypeError, UnicodeError):
+            # One half of a surrogate pair in one text; the others are fine.
+            for text in texts if len(texts) > 1 else ():
+                self._warm([text], options)
+            return
+        self._known.update((text, np.asarray(row, dtype=np.int32)) for text, row in zip(texts, ids, strict=True))
 
     def texts(self, kind: str, arguments: Sequence[Any]) -> list[str]:
         """Return the texts whose encodings a request needs, for ``warm``."""

@@ -10,7 +10,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import torch
 
 from tuneboard.engines.forward import TreeModel
@@ -21,8 +20,9 @@ from tuneboard.engines.prefix import Budget
 from tuneboard.engines.protocol import BASE, Answer, EngineInfo, Notice, Work
 from tuneboard.engines.sampling import RuleBook
 from tuneboard.engines.scoring import TreeScorer
+from tuneboard.engines.sharing import can_share
 from tuneboard.engines.tokens import Encoder, ScoredSequence, common_prefix, context_length, sort_key
-from tuneboard.errors import AdapterError, EngineError, ModelError, TuneboardError
+from tuneboard.errors import AdapterError, EngineError, ModelError
 from tuneboard.records import AdapterRef, ModelRef, TokenCount
 
 #: Tokens of one forward pass. On two cores 512 is as fast as 1024 and keeps logits small; a GPU wants more.
@@ -60,7 +60,7 @@ class TransformersEngine:
         kind = self.tree.device.type
         self.budget = Budget(_ROW_TOKENS.get(kind, 512), min_extend=_MIN_EXTEND.get(kind, 24))
         self.rows = _ROWS.get(kind, 16)
-        self.shares_prefixes = self._check_sharing()
+        self.shares_prefixes = can_share(self.tree, notice)
         if not self.shares_prefixes:
             notice(f"{type(self.model).__name__} cannot share prefixes; every request is computed whole")
         self._load_s = time.perf_counter() - started
@@ -70,7 +70,9 @@ class TransformersEngine:
         """Name, version, device and dtype."""
         import transformers
 
-        device = torch.cuda.get_device_name(self.tree.device) if self.tree.device.type == "cuda" else str(self.tree.device)
+        device = str(self.tree.device)
+        if self.tree.device.type == "cuda":
+            device = torch.cuda.get_device_name(self.tree.device)
         details = {
             "max_length": self.encoder.max_length,
             "parameters": sum(p.numel() for p in self.model.parameters()),
@@ -78,7 +80,8 @@ class TransformersEngine:
             "shares_prefixes": self.shares_prefixes,
             "load_s": self._load_s,
         }
-        return EngineInfo("transformers", transformers.__version__, device, str(self.tree.dtype).split(".")[-1], details)
+        dtype = str(self.tree.dtype).split(".")[-1]
+        return EngineInfo("transformers", transformers.__version__, device, dtype, details)
 
     @property
     def tokenizer_name(self) -> str:
@@ -210,25 +213,8 @@ class TransformersEngine:
                 distinct=distinct[done.index] + done.new_tokens,
                 truncated=int(cut[done.index]),
             )
-            yield Answer(items[done.index].id, done.text, tokens=count)
-
-    def _check_sharing(self) -> bool:
-        """Compare tree-masked rows with ordinary passes on a few sequences."""
-        if not self.tree.masks_all_layers:
-            return False
-        vocabulary = int(self.model.get_input_embeddings().weight.shape[0])
-        ids = np.random.default_rng(0).integers(0, vocabulary, size=(4, 40)).astype(np.int32)
-        ids[1:, :20] = ids[0, :20]
-        ids[2, :30] = ids[1, :30]
-        requests = [ScoredSequence(row, np.roll(row, -1)[-5:]) for row in ids]
-        try:
-            with torch.inference_mode():
-                tree = _results(TreeScorer(self.tree, Budget(45, min_extend=8), self.notice).score(requests, [0] * 4))
-                plain = _results(PlainScorer(self.model).score(requests, [0] * 4))
-        except (RuntimeError, TypeError, ValueError, AttributeError, NotImplementedError, KeyError, IndexError):
-            return False
-        tolerance = 1e-3 if self.tree.dtype == torch.float32 else 0.5
-        return all(abs(tree[i] - plain[i]) <= tolerance + 1e-4 * abs(plain[i]) for i in plain)
+            problem = "the model's scores of the next token are not numbers" if done.text is None else None
+            yield Answer(items[done.index].id, done.text, problem, count)
 
 
 @dataclass(slots=True)
@@ -286,10 +272,6 @@ def _shares(sequences: Sequence[Any]) -> list[int]:
     return out
 
 
-def _results(passes: Iterator[Any]) -> dict[int, float]:
-    return {index: logprob for done in passes for index, logprob, _ in done.results}
-
-
 def _guarded(work: Sequence[Work], answers: Iterator[Answer]) -> Iterator[Answer]:
     """Pass answers on; what breaks the engine fails the works that are still open, and nothing else."""
     open_ids = {item.id for item in work}
@@ -297,7 +279,7 @@ def _guarded(work: Sequence[Work], answers: Iterator[Answer]) -> Iterator[Answer
         for answer in answers:
             open_ids.discard(answer.id)
             yield answer
-    except (TuneboardError, RuntimeError, ValueError, MemoryError) as error:
+    except Exception as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         for item in work:
             if item.id in open_ids:

@@ -6,7 +6,7 @@
 lets lm-eval's own filters, metrics and aggregation score the answers.
 """
 
-from tuneboard.evaluate.request import Evaluation, EvaluateRequest, Hooks, PromptSettings
+from tuneboard.evaluate.request import EvaluateRequest, Evaluation, Hooks, PromptSettings
 from tuneboard.evaluate.running import evaluate
 
 __all__ = ["EvaluateRequest", "Evaluation", "Hooks", "PromptSettings", "evaluate"]

@@ -16,23 +16,27 @@ _CANARIES = (
 
 
 def unapplied(engine: Engine, adapters: Sequence[str]) -> dict[str, str]:
-    """Return the adapters that leave every canary's log-probability as the base has it, each with a reason.
+    """Return the adapters that leave every canary's log-probability as the base has it, or break it, with a reason.
 
     Args:
         engine: With the adapters attached.
         adapters: Names in the engine.
 
     Raises:
-        EngineError: The engine cannot answer the canaries at all.
+        EngineError: The base itself cannot answer the canaries.
     """
     if not adapters:
         return {}
-    names = [BASE, BASE, *adapters]
-    scores = [_scores(engine, name) for name in names]
-    noise = max(abs(a - b) for a, b in zip(scores[0], scores[1], strict=True))
+    base, again = _scores(engine, BASE), _scores(engine, BASE)
+    noise = max(abs(a - b) for a, b in zip(base, again, strict=True))
     found = {}
-    for name, own in zip(names[2:], scores[2:], strict=True):
-        largest = max(abs(a - b) for a, b in zip(scores[0], own, strict=True))
+    for name in adapters:
+        try:
+            own = _scores(engine, name)
+        except EngineError as error:  # a diverged training leaves weights that are not numbers
+            found[name] = str(error)
+            continue
+        largest = max(abs(a - b) for a, b in zip(base, own, strict=True))
         if largest <= max(1e-7, 2 * noise):
             found[name] = (
                 f"adapter '{name}' was not applied: it changes no log-probability on {len(_CANARIES)} canary prompts; "
@@ -46,6 +50,7 @@ def _scores(engine: Engine, name: str) -> list[float]:
     scores = [0.0] * len(work)
     for answer in engine.run(work):
         if not isinstance(answer.response, tuple):
-            raise EngineError(f"the engine cannot score a canary prompt with '{name or 'the base'}': {answer.error}")
+            who = f"adapter '{name}'" if name else "the base"
+            raise EngineError(f"{who} cannot score a canary prompt: {answer.error}; check the weights")
         scores[answer.id] = answer.response[0]
     return scores

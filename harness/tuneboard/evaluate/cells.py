@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -31,9 +31,11 @@ class Cell:
     errors: dict[str, str] = field(default_factory=dict)
     open: set[str] = field(default_factory=set)
     """Request hashes without an answer."""
-    tokens: TokenCount = TokenCount()
+    tokens: TokenCount = field(default_factory=TokenCount)
     seconds: float = 0.0
     journal: Journal | None = None
+    spare: bool = False
+    """Whether journals hold answers to other requests of its scope, such as those of a larger ``--limit``."""
 
     @property
     def name(self) -> str:
@@ -58,8 +60,9 @@ class OpenWork:
     def add(self, cell: Cell) -> bool:
         """Gather what is known of a cell; returns whether anything is left to ask."""
         scope = cell.key.scope
-        known = self.store.answers(scope) | read_answers(self.folder, scope)
-        asks = cell.recorded.asks
+        stored, journalled = self.store.answers(scope), read_answers(self.folder, scope)
+        known, asks = stored | journalled, cell.recorded.asks
+        cell.spare = any(one not in asks and one not in stored for one in journalled)
         cell.answers = {one: known[one] for one in asks if one in known}
         cell.open = set(asks) - set(cell.answers)
         self.listener.add(cell.candidate.name, cell.name, len(asks))
@@ -89,7 +92,7 @@ class OpenWork:
                 owners[cell.candidate.name, one].append(cell)
         work, keys = self._work(owners, engine_names)
         last = synced = time.perf_counter()
-        for answer in engine.run(work):
+        for answer in _answers(engine, work):
             now = time.perf_counter()
             self.engine_seconds += now - last
             waiting = owners[keys[answer.id]]
@@ -111,7 +114,8 @@ class OpenWork:
         self, owners: Mapping[tuple[str, str], list[Cell]], engine_names: Mapping[str, str]
     ) -> tuple[list[Work], list[tuple[str, str]]]:
         order = {name: place for place, name in enumerate(dict.fromkeys(cell.name for cell in self.cells))}
-        work, keys = [], []
+        work: list[Work] = []
+        keys: list[tuple[str, str]] = []
         for cell in self.cells:
             for one, ask in cell.recorded.asks.items():
                 key = (cell.candidate.name, one)
@@ -186,7 +190,8 @@ class CellWriter:
                 tokens=cell.tokens,
             )
         )
-        self._drop_journals(cell)
+        if replayed.n:
+            self._drop_journals(cell)
 
     def fail(self, cell: Cell, status: Literal["failed", "invalid"], reason: str) -> None:
         """Store a cell that could not be computed, or that means nothing; its journal stays."""
@@ -197,6 +202,11 @@ class CellWriter:
         """Take a finished cell of an earlier run."""
         self.listener.add(cell.candidate.name, cell.name, len(cell.recorded.asks))
         self.reuse_result(replace(found, candidate=cell.candidate, task=cell.recorded.ref))
+        # A run that was killed between its commit and this step leaves a journal that nobody needs.
+        folder, scope = journal_folder(self.store.path), cell.key.scope
+        journalled = read_answers(folder, scope)
+        if not journalled or journalled.keys() <= self.store.answers(scope).keys():
+            discard_dead(folder, scope)
 
     def reuse_result(self, found: TaskResult) -> None:
         """Link a finished result of an earlier run to this one."""
@@ -221,7 +231,21 @@ class CellWriter:
         if cell.journal is not None:
             cell.journal.discard()
             cell.journal = None
-        discard_dead(journal_folder(self.store.path), cell.key.scope)
+        if not cell.spare:
+            discard_dead(journal_folder(self.store.path), cell.key.scope)
+
+
+def _answers(engine: Engine, work: Sequence[Work]) -> Iterator[Answer]:
+    """Pass answers on; what breaks the engine, or is left out by it, fails the requests that are still open."""
+    open_ids = {item.id for item in work}
+    reason = "the engine gave no answer"
+    try:
+        for answer in engine.run(work):
+            open_ids.discard(answer.id)
+            yield answer
+    except Exception as error:  # engines call into drivers and models, which may raise anything
+        reason = _first_line(error) or type(error).__name__
+    yield from (Answer(item.id, None, reason) for item in work if item.id in open_ids)
 
 
 def _first_line(error: Exception) -> str:

@@ -62,7 +62,8 @@ def _group_result(
     )
     documents = fingerprint(sorted(one.key.documents for one in results.values()))
     whole = all(one.key.documents == "all" for one in results.values())
-    key = replace(first.key, task=ref.fingerprint, documents="all" if whole else documents)
+    generation = fingerprint(sorted({one.key.generation for one in results.values()}))
+    key = replace(first.key, task=ref.fingerprint, generation=generation, documents="all" if whole else documents)
     return TaskResult(
         candidate=first.candidate,
         task=ref,

@@ -47,6 +47,7 @@ def provenance(request: EvaluateRequest, engine: Mapping[str, str]) -> Provenanc
             "limit": request.limit,
             "num_fewshot": request.num_fewshot,
             "gen_kwargs": dict(request.gen_kwargs),
+            "max_length": request.max_length,
             "prompts": asdict(request.prompts),
             "mirror": str(request.mirror) if request.mirror else None,
             "candidates": [asdict(candidate) for candidate in request.candidates],

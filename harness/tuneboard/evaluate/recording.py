@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from tuneboard.errors import DataError, TuneboardError
 from tuneboard.evaluate.request import EvaluateRequest
 from tuneboard.records import CellKey, Document, TaskRef, fingerprint
 from tuneboard.suites import LoadedTasks, build_requests, with_prompt_settings
@@ -39,14 +40,17 @@ class RecordedTask:
     """Distinct requests by hash."""
     document_set: str
     """``all``, or a hash over the document ids of a limited set."""
+    generation: Mapping[str, Any]
+    """Generation settings that were given beside the task's own, by the suite or by the user."""
 
     def key(self, candidate: str, request: EvaluateRequest, dtype: str, quantization: str | None) -> CellKey:
         """Return the identity of this task's cell for a candidate."""
         sampled = any(_is_sampled(ask.arguments) for ask in self.asks.values() if ask.kind == "generate_until")
+        given = (dict(self.generation), request.seed if sampled else None, request.max_length)
         return CellKey(
             candidate=candidate,
             task=self.ref.fingerprint,
-            generation=fingerprint(dict(request.gen_kwargs), request.seed if sampled else None),
+            generation=fingerprint(*given),
             engine=request.engine,
             dtype=dtype,
             quantization=quantization,
@@ -62,8 +66,23 @@ def record(name: str, loaded: LoadedTasks, request: EvaluateRequest, chat: Any |
         name: Of a task in ``loaded``.
         loaded: From ``suites.load_tasks``.
         request: What is asked for.
-        chat: Renders chats (an engine, or anything with ``apply_chat_template`` and ``chat_template``); None without.
+        chat: Renders chats (anything with ``apply_chat_template`` and ``chat_template``); None without.
+
+    Raises:
+        DataError: The task's own code or templates cannot make prompts of its documents.
     """
+    try:
+        return _record(name, loaded, request, chat)
+    except TuneboardError:
+        raise
+    except Exception as error:  # a task's own code may raise anything
+        reason = " ".join(str(error).split())[:200]
+        raise DataError(
+            f"task '{name}' cannot write its prompts: {type(error).__name__}: {reason}; check its YAML and its data"
+        ) from error
+
+
+def _record(name: str, loaded: LoadedTasks, request: EvaluateRequest, chat: Any | None) -> RecordedTask:
     task, ref = loaded.tasks[name], loaded.refs[name]
     doc_ids = loaded.doc_ids[name]
     prompts = request.prompts
@@ -96,6 +115,7 @@ def record(name: str, loaded: LoadedTasks, request: EvaluateRequest, chat: Any |
         hashes=hashes,
         asks=asks,
         document_set="all" if whole else fingerprint(list(doc_ids)),
+        generation=loaded.generation[name],
     )
 
 

@@ -6,11 +6,13 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 from tuneboard import stats
 from tuneboard.evaluate.recording import RecordedTask
 from tuneboard.records import MetricValue, Response, SampleScore
+from tuneboard.suites.prompts import compiled_templates
 
 #: Resamplings for the standard error of a corpus metric: its own error is then under 4 %.
 _RESAMPLES = 400
@@ -24,6 +26,24 @@ class Replayed:
     samples: tuple[SampleScore, ...]
     n: int
     failed: int
+
+
+class _Scores:
+    """What ``process_results`` gave, by metric and by document."""
+
+    def __init__(self) -> None:
+        self.values: defaultdict[tuple[str, str], list[Any]] = defaultdict(list)
+        self.metrics: defaultdict[int, dict[str, dict[str, Any]]] = defaultdict(dict)
+        self.filtered: defaultdict[int, dict[str, list[Any]]] = defaultdict(dict)
+
+    def add(self, task: Any, name: str, doc_id: int, instances: Sequence[Any]) -> None:
+        outputs = [one.filtered_resps[name] for one in instances]
+        metrics = task.process_results(instances[0].doc, outputs)
+        self.metrics[doc_id][name] = {metric: _plain(value) for metric, value in metrics.items()}
+        if instances[0].request_type == "generate_until":
+            self.filtered[doc_id][name] = [_plain(output) for output in outputs]
+        for metric, value in metrics.items():
+            self.values[metric, name].append(value)
 
 
 def replay(recorded: RecordedTask, answers: Mapping[str, Response], errors: Mapping[str, str], seed: int) -> Replayed:
@@ -44,21 +64,12 @@ def replay(recorded: RecordedTask, answers: Mapping[str, Response], errors: Mapp
             instance.resps = [answers[one] for one in repeats]
             instance.filtered_resps = {}
     task._instances = [one for document in scored for one in recorded.instances[document.doc_id]]
-    values: dict[tuple[str, str], list[Any]] = defaultdict(list)
-    per_doc: dict[int, dict[str, dict[str, Any]]] = defaultdict(dict)
-    filtered: dict[int, dict[str, list[Any]]] = defaultdict(dict)
+    scores = _Scores()
     if scored:
         task.apply_filters()
-        for name in task.instances[0].filtered_resps:
-            for document in scored:
-                group = recorded.instances[document.doc_id]
-                outputs = [one.filtered_resps[name] for one in group]
-                metrics = task.process_results(group[0].doc, outputs)
-                per_doc[document.doc_id][name] = {metric: _plain(value) for metric, value in metrics.items()}
-                if group[0].request_type == "generate_until":
-                    filtered[document.doc_id][name] = [_plain(output) for output in outputs]
-                for metric, value in metrics.items():
-                    values[metric, name].append(value)
+        with compiled_templates():
+            for name, document in product(task.instances[0].filtered_resps, scored):
+                scores.add(task, name, document.doc_id, recorded.instances[document.doc_id])
     samples = tuple(
         SampleScore(
             document=document,
@@ -66,15 +77,17 @@ def replay(recorded: RecordedTask, answers: Mapping[str, Response], errors: Mapp
             responses=tuple(answers.get(one) for repeats in recorded.hashes[document.doc_id] for one in repeats),
             status="ok" if failed[document.doc_id] is None else "failed",
             reason=failed[document.doc_id],
-            metrics=per_doc[document.doc_id],
-            filtered=filtered[document.doc_id],
+            metrics=scores.metrics[document.doc_id],
+            filtered=scores.filtered[document.doc_id],
         )
         for document in recorded.documents
     )
-    return Replayed(_aggregate(task, values, seed), samples, len(scored), len(samples) - len(scored))
+    return Replayed(_aggregate(task, scores.values, seed), samples, len(scored), len(samples) - len(scored))
 
 
-def replay_group(group: Any, results: Mapping[str, Sequence[MetricValue]], sizes: Mapping[str, int]) -> list[MetricValue]:
+def replay_group(
+    group: Any, results: Mapping[str, Sequence[MetricValue]], sizes: Mapping[str, int]
+) -> list[MetricValue]:
     """Aggregate a group as lm-eval does.
 
     Args:
@@ -97,7 +110,9 @@ def replay_group(group: Any, results: Mapping[str, Sequence[MetricValue]], sizes
     return out
 
 
-def _failure(groups: tuple[tuple[str, ...], ...], answers: Mapping[str, Response], errors: Mapping[str, str]) -> str | None:
+def _failure(
+    groups: tuple[tuple[str, ...], ...], answers: Mapping[str, Response], errors: Mapping[str, str]
+) -> str | None:
     missing = [one for repeats in groups for one in repeats if one not in answers]
     return errors.get(missing[0], "the engine gave no answer") if missing else None
 

@@ -43,6 +43,8 @@ class EvaluateRequest:
     gen_kwargs: Mapping[str, Any] = field(default_factory=dict)
     prompts: PromptSettings = PromptSettings()
     repeat: int = 0
+    max_length: int | None = None
+    """Context length in tokens that the engine is held to, in place of the model's own."""
     unsafe_code: bool = False
     """Run generated code without isolation where there is none."""
     command: str = ""

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from tuneboard.engines.protocol import BASE, Engine, EngineInfo
-from tuneboard.errors import TuneboardError
+from tuneboard.errors import StoreError, TuneboardError
 from tuneboard.evaluate.canary import unapplied
 from tuneboard.evaluate.cells import Cell, CellWriter, OpenWork
 from tuneboard.evaluate.grouping import group_results
 from tuneboard.evaluate.provenance import provenance
 from tuneboard.evaluate.recording import RecordedTask, record
-from tuneboard.evaluate.request import Evaluation, EvaluateRequest, Hooks
+from tuneboard.evaluate.request import EvaluateRequest, Evaluation, Hooks
 from tuneboard.records import Candidate, CellKey, TaskResult
 from tuneboard.store.writes import Store
 from tuneboard.suites import LoadedTasks, TaskRequest, load_tasks
@@ -53,18 +55,19 @@ class _Evaluating:
     def run(self) -> Evaluation:
         for candidate in self.request.candidates:
             self.store.check(candidate)
+        _refuse_unwritable(self.request.db)
         self.loaded = load_tasks(self._task_request())
         status = "failed"
         try:
-            for place, group in enumerate(_engine_groups(self.request.candidates)):
-                self._evaluate_group(group, first=place == 0)
+            for group in _engine_groups(self.request.candidates):
+                self._evaluate_group(group)
             status = "done" if all(r.status in ("done", "reused") for r in self.results.values()) else "incomplete"
         except KeyboardInterrupt:
             status = "interrupted"
             raise
         finally:
             if self._run_id is not None or status in ("done", "incomplete"):
-                self.store.finish_run(self.run_id, status, self.seconds)
+                self.store.finish_run(self.run_id, status, self.seconds, self._engine_facts())
         return Evaluation(
             self.run_id, self.seconds, self._engine_facts(), self._in_order(), _headlines(self.loaded), self.timing
         )
@@ -111,48 +114,47 @@ class _Evaluating:
             chat = ChatTemplate.of(candidate.model)
         which = candidate.model.sha256 if chat is not None else ""
         if which not in self._recorded:
-            self._recorded[which] = {
-                name: record(name, self.loaded, self.request, chat) for name in self.loaded.tasks
-            }
+            self._recorded[which] = {name: record(name, self.loaded, self.request, chat) for name in self.loaded.tasks}
         return self._recorded[which]
 
-    def _evaluate_group(self, group: _EngineGroup, first: bool) -> None:
+    def _evaluate_group(self, group: _EngineGroup) -> None:
         work = OpenWork(self.store, self.hooks.listener)
         writer = CellWriter(self.store, lambda: self.run_id, self.hooks.listener, self.request.seed, self.results)
+        settled = []
         for candidate in group.candidates:
             for recorded in self._recordings(candidate).values():
-                self._open(Cell(candidate, recorded, self._key(candidate, recorded)), work, writer)
-        if work.cells:
+                settled.append(self._open(Cell(candidate, recorded, self._key(candidate, recorded)), work, writer))
+        engine, fault = self._engine(group) if work.cells else (None, None)
+        # Nothing is stored before the model is there: one that does not load leaves no trace.
+        for store in settled:
+            store()
+        if fault is not None:
+            for cell in list(work.cells):
+                writer.fail(cell, "failed", str(fault))
+        if engine is not None:
             try:
-                engine = self._load(group)
-            except TuneboardError as error:
-                if first:
-                    raise
-                for cell in list(work.cells):
-                    writer.fail(cell, "failed", str(error))
-            else:
-                try:
-                    self._answer(engine, group, work, writer)
-                finally:
-                    self.timing["load_s"] += float(engine.info.details.get("load_s", 0.0))
-                    self.timing["engine_s"] += work.engine_seconds
-                    work.close()
-                    engine.close()
+                self._answer(engine, group, work, writer)
+            finally:
+                self.timing["load_s"] += float(engine.info.details.get("load_s", 0.0))
+                self.timing["engine_s"] += work.engine_seconds
+                work.close()
+                engine.close()
         for candidate in group.candidates:
             group_results(candidate, self.loaded, self._recordings(candidate), writer)
 
     def _key(self, candidate: Candidate, recorded: RecordedTask) -> CellKey:
         return recorded.key(candidate.fingerprint, self.request, candidate.model.dtype, candidate.model.quantization)
 
-    def _open(self, cell: Cell, work: OpenWork, writer: CellWriter) -> None:
-        """Reuse a cell, complete it from what is on disk, or put its open requests on the list."""
+    def _open(self, cell: Cell, work: OpenWork, writer: CellWriter) -> Callable[[], None]:
+        """Return what stores a cell that needs no engine, or put its open requests on the list."""
         found = self.store.find(cell.key)
         if found is not None and found.failed == 0:
-            writer.reuse(cell, found)
-        elif reason := self._refusal(cell.recorded):
-            writer.fail(cell, "failed", reason)
-        elif not work.add(cell):
-            writer.finish(cell)
+            return lambda: writer.reuse(cell, found)
+        if reason := self._refusal(cell.recorded):
+            return lambda: writer.fail(cell, "failed", reason)
+        if not work.add(cell):
+            return lambda: writer.finish(cell)
+        return lambda: None
 
     def _refusal(self, recorded: RecordedTask) -> str | None:
         if not getattr(recorded.task, "UNSAFE_CODE", False) or self.request.unsafe_code:
@@ -162,12 +164,25 @@ class _Evaluating:
         found = isolation()
         return None if found.method else f"{found.reason}; or add --unsafe-code to run generated code unprotected"
 
+    def _engine(self, group: _EngineGroup) -> tuple[Engine | None, TuneboardError | None]:
+        """Load the engine of a group, or return why it cannot be; raises that where nothing has been stored yet."""
+        try:
+            return self._load(group), None
+        except TuneboardError as error:
+            if not self.results:
+                raise
+            return None, error
+
     def _load(self, group: _EngineGroup) -> Engine:
         self.hooks.listener.note(f"loading {group.candidates[0].model.id}")
         engine = self.hooks.load_engine(group.candidates[0].model, self.hooks.listener.note)
-        for candidate in group.candidates:
-            if candidate.adapter is not None:
-                engine.attach(candidate.name, candidate.adapter)
+        try:
+            for candidate in group.candidates:
+                if candidate.adapter is not None:
+                    engine.attach(candidate.name, candidate.adapter)
+        except BaseException:
+            engine.close()
+            raise
         self.info = self.info or engine.info
         return engine
 
@@ -198,6 +213,14 @@ def _engine_groups(candidates: Sequence[Candidate]) -> Iterator[_EngineGroup]:
             yield _EngineGroup(
                 tuple(c for c in members if (c.adapter.kind == kind if c.adapter is not None else place == 0))
             )
+
+
+def _refuse_unwritable(db: Path) -> None:
+    """Say before hours of work, and not after, that their results could not be stored."""
+    folder = next(parent for parent in db.absolute().parents if parent.exists())
+    place = db if db.exists() else folder
+    if not folder.is_dir() or db.is_dir() or not os.access(place, os.W_OK):
+        raise StoreError(f"cannot write {db}: no permission, or no place for a file; name another file with --db")
 
 
 def _headlines(loaded: LoadedTasks) -> dict[str, str]:

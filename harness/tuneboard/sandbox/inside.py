@@ -232,6 +232,9 @@ def start(job: dict[str, Any], token: tuple[int, int], verdict: tuple[int, int])
     try:
         for end in (token[1], verdict[0]):
             os.close(end)
+        if job["isolated"]:
+            # Else it could signal the process group, whose other members stand outside the namespace.
+            os.setsid()
         null = os.open("/dev/null", os.O_RDONLY)
         os.dup2(null, 0)
         os.close(null)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -81,7 +81,7 @@ def find_cells(
     run: str | None = None,
     candidate: str | None = None,
     task: str | None = None,
-    cell: str | None = None,
+    ids: Sequence[str] | None = None,
 ) -> list[CellRow]:
     """Return all cells that fit, newest first; None fits everything.
 
@@ -90,12 +90,12 @@ def find_cells(
         run: Id of a run.
         candidate: Name of a candidate.
         task: Name of a task or group.
-        cell: ``CellKey.id``.
+        ids: ``CellKey.id`` of each.
 
     Raises:
         UnknownName: The database has no run, candidate or task of that name.
     """
-    rows = rows_as_dicts(connection, _CELLS, {"run": run, "candidate": candidate, "task": task, "cell": cell})
+    rows = rows_as_dicts(connection, _CELLS, {"run": run, "candidate": candidate, "task": task, "ids": ids})
     if not rows:
         _refuse_unknown(connection, "run", run, "SELECT id FROM runs")
         _refuse_unknown(connection, "candidate", candidate, "SELECT name FROM candidates")
@@ -127,7 +127,7 @@ JOIN tasks ON tasks.fingerprint = task_fingerprint
 JOIN (SELECT cell_id, arg_max(status, recorded) AS status, max(recorded) AS seen
       FROM run_cells WHERE $run IS NULL OR run_id = $run GROUP BY cell_id) AS used ON used.cell_id = cells.id
 WHERE ($candidate IS NULL OR candidates.name = $candidate) AND ($task IS NULL OR cells.task = $task)
-  AND ($cell IS NULL OR cells.id = $cell)
+  AND ($ids IS NULL OR list_contains($ids, cells.id))
   AND (used.status = 'reused' OR used.status = cells.status)
 ORDER BY used.seen DESC, cells.created DESC, candidates.created
 """

@@ -15,10 +15,11 @@ from tuneboard.errors import StoreBusy, StoreError
 from tuneboard.store.locking import WAIT_S, database_lock
 from tuneboard.store.migrations import migrate, needs_migration
 
-#: Nothing is ever fetched: an extension that DuckDB lacks is an error and no download.
+#: An extension that DuckDB lacks is an error and no download; a table that it lacks is no Python variable of its name.
 _CONFIG: dict[str, str | bool | int | float | list[str]] = {
     "autoinstall_known_extensions": "false",
     "autoload_known_extensions": "false",
+    "python_enable_replacements": "false",
 }
 
 

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import duckdb
 
 from tuneboard.errors import StoreError, StoreTooNew
-
-if TYPE_CHECKING:
-    import duckdb
 
 #: SQL of each version, applied in order; the first makes a database out of nothing. Append, never edit.
 MIGRATIONS: tuple[str, ...] = (Path(__file__).with_name("schema.sql").read_text(encoding="utf-8"),)
@@ -20,10 +18,13 @@ def schema_version(connection: duckdb.DuckDBPyConnection) -> int:
     Raises:
         StoreError: The database belongs to another program.
     """
-    tables = {name for (name,) in connection.execute("SELECT table_name FROM duckdb_tables()").fetchall()}
-    if "schema_version" in tables:
+    try:
         (version,) = connection.execute("SELECT max(version) FROM schema_version").fetchone() or (None,)
         return int(version or 0)
+    except duckdb.CatalogException:
+        pass
+    # Asked last: listing the tables takes 30 ms, everything else about opening a database 13 ms.
+    tables = {name for (name,) in connection.execute("SELECT table_name FROM duckdb_tables()").fetchall()}
     if tables:
         raise StoreError(
             f"its tables ({', '.join(sorted(tables)[:3])}, ...) are not tuneboard's; name another file with --db"

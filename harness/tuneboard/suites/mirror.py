@@ -1,7 +1,7 @@
 """Data sets from a local mirror: ``DIR/<dataset_path>/<config or "default">/<split>.parquet``.
 
 The tables are read straight from the parquet files, with the features that ``datasets.load_dataset`` would give them,
-but without its builder: that one locks, copies and checks for every data set (30 s for the 57 subjects of MMLU).
+but without its builder, which locks, copies and checks for every split (28 s against 1.6 s for the suite ``core``).
 """
 
 from __future__ import annotations

@@ -48,7 +48,7 @@ def compiled_templates() -> Iterator[None]:
     """Within it, lm-eval compiles each prompt template once instead of once per use.
 
     ``lm_eval.utils.apply_template`` is replaced by one that renders the same compiled template in the same jinja
-    environment; compiling took 97 % of the time of building MMLU's prompts.
+    environment: the 56,168 requests of MMLU take 2 s instead of 85 s. Scoring renders templates too.
     """
     from lm_eval import utils
 
