@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import json
+import os
+import signal
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -12,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import toy_world
 
+import tuneboard
 from tuneboard.config import Suite, SuiteTask
 from tuneboard.engines.fake import Behaviour, FakeEngine
 from tuneboard.records import Candidate, ModelRef
@@ -113,3 +118,66 @@ def _data_sets_cached_apart(tmp_path_factory: pytest.TempPathFactory) -> Iterato
         patch.setattr(datasets.config, "HF_DATASETS_CACHE", folder)
         patch.setenv("HF_DATASETS_CACHE", str(folder))
         yield
+
+
+@dataclass
+class Ended:
+    """How a command line ended."""
+
+    status: int
+    out: str
+    err: str
+
+    @property
+    def killed(self) -> bool:
+        return os.WIFSIGNALED(self.status) and os.WTERMSIG(self.status) == signal.SIGKILL
+
+    @property
+    def code(self) -> int | None:
+        return os.WEXITSTATUS(self.status) if os.WIFEXITED(self.status) else None
+
+
+class Driver:
+    """Starts command lines in processes of their own; see ``toy_driver.py``."""
+
+    def __init__(self, cache: Path) -> None:
+        here = Path(__file__).parent
+        package = Path(tuneboard.__file__).parent.parent
+        environment = os.environ | {"PYTHONPATH": str(package), "HF_DATASETS_CACHE": str(cache)}
+        environment.pop("TUNEBOARD_MIRROR", None)
+        self.process = subprocess.Popen(
+            [sys.executable, str(here / "toy_driver.py")],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment,
+        )
+
+    def start(self, folder: Path, *argv: str, **settings: Any) -> tuple[int, Path]:
+        """Start one; ``folder`` takes its output."""
+        folder.mkdir(parents=True, exist_ok=True)
+        files = {"out": str(folder / "out"), "err": str(folder / "err")}
+        return self._ask({"argv": [str(one) for one in argv], **files, **settings}), folder
+
+    def wait(self, started: tuple[int, Path]) -> Ended:
+        status = self._ask({"wait": started[0]})
+        return Ended(status, *((started[1] / name).read_text() for name in ("out", "err")))
+
+    def __call__(self, folder: Path, *argv: str, **settings: Any) -> Ended:
+        return self.wait(self.start(folder, *argv, **settings))
+
+    def close(self) -> None:
+        self.process.stdin.close()  # type: ignore[union-attr]
+        self.process.stdout.close()  # type: ignore[union-attr]
+        self.process.wait(30)
+
+    def _ask(self, order: dict[str, Any]) -> int:
+        print(json.dumps(order), file=self.process.stdin, flush=True)
+        return int(self.process.stdout.readline())  # type: ignore[union-attr]
+
+
+@pytest.fixture(scope="session")
+def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Driver]:
+    started = Driver(tmp_path_factory.mktemp("driver"))
+    yield started
+    started.close()

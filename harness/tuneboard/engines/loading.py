@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from tuneboard.engines.lora import speed_up
 from tuneboard.errors import AdapterError, MissingExtra, ModelError
 from tuneboard.records import AdapterRef, ModelRef
 
@@ -112,6 +113,7 @@ def attach_adapter(model: Any, name: str, adapter: AdapterRef) -> Any:
     except (ValueError, RuntimeError, KeyError, TypeError, OSError, SafetensorError) as error:
         _take_out(base, name)
         raise AdapterError(_explain_adapter(adapter, error)) from error
+    speed_up(model)
     model.eval()
     return model
 

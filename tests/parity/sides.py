@@ -1,0 +1,138 @@
+"""The two sides of a parity check: the ``tuneboard`` command, and ``lm_eval.simple_evaluate`` with its ``hf`` model."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from parity.mirror_patch import lm_eval_with_mirror
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A base model and an adapter of it."""
+
+    name: str
+    model: Path
+    adapter: Path
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked of both sides."""
+
+    tasks: tuple[str, ...]
+    num_fewshot: int | None
+    limit: int | None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one side found for one candidate.
+
+    Attributes:
+        metrics: ``{task: {"metric,filter": value}}``, groups among the tasks.
+        samples: ``{task: {(doc_id, filter): {"doc_hash", "prompt_hash", "target", "responses", "metrics"}}}``.
+    """
+
+    metrics: Mapping[str, Mapping[str, float]]
+    samples: Mapping[str, Mapping[tuple[int, str], Mapping[str, Any]]]
+
+
+@cache
+def _task_manager() -> Any:
+    from lm_eval.tasks import TaskManager
+
+    return TaskManager()
+
+
+def lm_eval_side(subject: Subject, question: Question, mirror: Path, with_adapter: bool) -> Outcome:
+    """Evaluate with lm-eval, one request at a time, so that no padding is in play."""
+    import lm_eval
+
+    arguments = {"pretrained": str(subject.model), "dtype": "float32"}
+    if with_adapter:
+        arguments["peft"] = str(subject.adapter)
+    with lm_eval_with_mirror(mirror), contextlib.redirect_stderr(io.StringIO()):
+        found = lm_eval.simple_evaluate(
+            model="hf",
+            model_args=arguments,
+            tasks=list(question.tasks),
+            num_fewshot=question.num_fewshot,
+            limit=question.limit,
+            batch_size=1,
+            device="cpu",
+            bootstrap_iters=0,
+            task_manager=_task_manager(),
+            log_samples=True,
+        )
+    metrics = {
+        name: {key: float(value) for key, value in row.items() if "," in key and "_stderr" not in key}
+        for name, row in found["results"].items()
+    }
+    return Outcome(
+        metrics, {task: {_key(row): _reference(row) for row in rows} for task, rows in found["samples"].items()}
+    )
+
+
+def _key(row: Mapping[str, Any]) -> tuple[int, str]:
+    return row["doc_id"], row["filter"]
+
+
+def _reference(row: Mapping[str, Any]) -> dict[str, Any]:
+    kept = {name: row[name] for name in ("doc_hash", "prompt_hash", "target")}
+    responses = [response for responses in row["resps"] for response in responses]
+    arguments = row["arguments"]
+    first = arguments[0] if isinstance(arguments, list) else arguments["gen_args_0"]
+    prompt = first[0] if isinstance(first, Sequence) else first["arg_0"]
+    return kept | {
+        "responses": [r if isinstance(r, str) else (float(r[0]), bool(r[1])) for r in responses],
+        "metrics": {name: row[name] for name in row["metrics"]},
+        "prompt": prompt,
+    }
+
+
+def tuneboard_side(subject: Subject, question: Question, mirror: Path, db: Path) -> dict[bool, Outcome]:
+    """Evaluate base and adapter in one command and export every sample; keyed by whether the adapter was on."""
+    arguments = ["--model", str(subject.model), "--adapter", f"tuned={subject.adapter}", "--mirror", str(mirror)]
+    arguments += ["--tasks", ",".join(question.tasks), "--device", "cpu", "--dtype", "float32", "--json"]
+    if question.num_fewshot is not None:
+        arguments += ["--num-fewshot", str(question.num_fewshot)]
+    if question.limit is not None:
+        arguments += ["--limit", str(question.limit)]
+    cells = json.loads(_tuneboard("evaluate", *arguments, "--db", str(db)))["cells"]
+    return {tuned: _outcome(cells, "tuned" if tuned else "base", db) for tuned in (False, True)}
+
+
+def _outcome(cells: Sequence[Mapping[str, Any]], candidate: str, db: Path) -> Outcome:
+    mine = [cell for cell in cells if cell["candidate"] == candidate]
+    assert all(cell["status"] == "done" and cell["failed"] == 0 for cell in mine), mine
+    metrics = {
+        cell["task"]: {f"{row['metric']},{row['filter']}": row["value"] for row in cell["metrics"]} for cell in mine
+    }
+    samples = {cell["task"]: _samples(candidate, cell["task"], db) for cell in mine if cell["kind"] == "task"}
+    return Outcome(metrics, samples)
+
+
+def _samples(candidate: str, task: str, db: Path) -> dict[tuple[int, str], Mapping[str, Any]]:
+    lines = _tuneboard("export", "samples", "--candidate", candidate, "--task", task, "--db", str(db)).splitlines()
+    rows = [json.loads(line) for line in lines]
+    for row in rows:
+        row["responses"] = [r if isinstance(r, str) else (r[0], r[1]) for r in row["responses"]]
+    return {_key(row): row for row in rows}
+
+
+def _tuneboard(*arguments: str) -> str:
+    from tuneboard.cli.main import main
+
+    out, errors = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(errors):
+        code = main([*arguments])
+    assert code == 0, errors.getvalue()[-2000:]
+    return out.getvalue()

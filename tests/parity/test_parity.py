@@ -1,0 +1,80 @@
+"""Metrics, log-probabilities and texts are lm-eval's own, with and without an adapter, on real benchmarks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from parity.judging import assert_metrics_equal, compare
+from parity.sides import Question, Subject, lm_eval_side, tuneboard_side
+
+MMLU = tuple(
+    f"mmlu_{subject}"
+    for subject in (
+        "abstract_algebra",
+        "business_ethics",
+        "computer_security",
+        "global_facts",
+        "medical_genetics",
+        "us_foreign_policy",
+    )
+)
+CHOICES = ("hellaswag", "arc_easy", "arc_challenge")
+TRUTH = ("truthfulqa_mc1", "truthfulqa_mc2")
+TEXTS = ("gsm8k", "truthfulqa_gen")
+
+# The larger model costs lm-eval about half a second a request: fewer documents of what is long.
+EVERYDAY = {
+    ("stories", "mmlu"): Question(MMLU, 5, 20),
+    ("stories", "choices"): Question((*CHOICES, *TRUTH), None, 20),
+    ("stories", "texts"): Question(TEXTS, None, 20),
+    ("random29m", "mmlu"): Question(MMLU[3:5], 5, 6),
+    ("random29m", "choices"): Question(CHOICES, None, 20),
+    ("random29m", "truth"): Question(TRUTH, None, 4),
+    ("random29m", "texts"): Question(TEXTS, None, 2),
+}
+IN_FULL = {
+    ("stories", "mmlu"): Question(MMLU, 5, None),
+    ("stories", "groups"): Question(("mmlu",), 5, 3),
+    ("stories", "choices"): Question(CHOICES, None, 1000),
+    ("stories", "truth"): Question(TRUTH, None, None),
+    ("stories", "texts"): Question(TEXTS, None, 150),
+    ("random29m", "mmlu"): Question(MMLU, 5, None),
+    ("random29m", "choices"): Question(CHOICES, None, 100),
+    ("random29m", "truth"): Question(TRUTH, None, 30),
+    ("random29m", "texts"): Question(TEXTS, None, 12),
+}
+
+
+def check(subject: Subject, question: Question, mirror: Path, db: Path, lines: list[str]) -> None:
+    ours = tuneboard_side(subject, question, mirror, db)
+    answers: dict[bool, list[Any]] = {}
+    for with_adapter in (False, True):
+        theirs = lm_eval_side(subject, question, mirror, with_adapter)
+        mine = ours[with_adapter]
+        assert mine.samples.keys() == theirs.samples.keys()
+        label = f"{subject.name}{' + adapter' if with_adapter else ''}"
+        for task in theirs.samples:
+            lines.append(compare(task, mine, theirs, subject, with_adapter).line(f"{label}, {task}"))
+        for group in theirs.metrics.keys() - theirs.samples.keys():
+            assert_metrics_equal(group, mine.metrics[group], theirs.metrics[group])
+        answers[with_adapter] = [s["responses"] for rows in mine.samples.values() for s in rows.values()]
+    assert answers[False] != answers[True], "the adapter was applied"
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("case", EVERYDAY, ids="-".join)
+def test_a_few_documents_of_every_task_equal_lm_eval(
+    case: tuple[str, str], request: Any, mirror: Path, tmp_path: Path, parity_lines: list[str]
+) -> None:
+    check(request.getfixturevalue(case[0]), EVERYDAY[case], mirror, tmp_path / "parity.duckdb", parity_lines)
+
+
+@pytest.mark.accept
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("case", IN_FULL, ids="-".join)
+def test_whole_tasks_equal_lm_eval(
+    case: tuple[str, str], request: Any, mirror: Path, tmp_path: Path, parity_lines: list[str]
+) -> None:
+    check(request.getfixturevalue(case[0]), IN_FULL[case], mirror, tmp_path / "parity.duckdb", parity_lines)
