@@ -51,9 +51,9 @@ def test_every_metric_is_that_of_simple_evaluate(
     assert found.keys() == expected.keys()
     assert found == pytest.approx(expected, abs=1e-12)
     assert {(task, "acc,none") for task in ("toy_school", "toy_quizzes")} <= found.keys()
-    assert {
-        r.task.name: r.n for r in ours.results if (r.candidate.name, r.kind) == (candidate, "task")
-    } == {task: sizes["effective"] for task, sizes in theirs["n-samples"].items()}
+    assert {r.task.name: r.n for r in ours.results if (r.candidate.name, r.kind) == (candidate, "task")} == {
+        task: sizes["effective"] for task, sizes in theirs["n-samples"].items()
+    }
 
 
 def test_samples_are_those_of_simple_evaluate(

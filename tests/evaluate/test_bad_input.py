@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -145,7 +146,9 @@ class TestArguments:
         self, model: Path, world: Any, capsys: pytest.CaptureFixture[str]
     ) -> None:
         names = ["a b", "ü/ö", "x'); DROP TABLE cells; --", "100%", "日本"]
-        given = [f"--adapter={name}={world.make_adapter(Path('adapters') / str(i), name)}" for i, name in enumerate(names)]
+        given = [
+            f"--adapter={name}={world.make_adapter(Path('adapters') / str(i), name)}" for i, name in enumerate(names)
+        ]
         assert evaluate(world, "--model", model, *given, "--db", "r.duckdb", "--json") == 0
         cells = json.loads(capsys.readouterr().out)["cells"]
         assert [cell["candidate"] for cell in cells] == ["base", *names]
@@ -231,7 +234,11 @@ class TestAdaptersOnARealModel:
         out, err = capsys.readouterr()
         assert (code, err) == (2, "")
         found = {cell["candidate"]: cell for cell in json.loads(out)["cells"]}
-        assert {name: cell["status"] for name, cell in found.items()} == {"base": "done", "idle": "invalid", "a": "done"}
+        assert {name: cell["status"] for name, cell in found.items()} == {
+            "base": "done",
+            "idle": "invalid",
+            "a": "done",
+        }
         assert "was not applied" in found["idle"]["reason"]
         assert found["idle"]["metrics"] == []
 
@@ -298,30 +305,55 @@ class TestDatabase:
 
 
 class TestFullDisk:
-    """A limit on the size of files stands in for a full disk: both refuse a write in the middle."""
+    """A write that is refused in the middle of an evaluation."""
 
     def run(self, driver: Any, world: Any, folder: Path, **settings: Any) -> Any:
         if not (folder / "model").exists():
             world.make_model(folder / "model")
+        (folder / "output" / "err").unlink(missing_ok=True)
         given = ["--model", folder / "model", "--tasks", "toy_legs,toy_sums", "--include-path", world.TASKS, "--quiet"]
-        return driver(folder / "output", "evaluate", *given, "--db", folder / "r.duckdb", **settings)
+        return driver(folder / "output", "evaluate", *given, "--db", folder / "disk" / "r.duckdb", **settings)
 
-    # The journal of the first task is full; no database fits; some of its blocks do not fit.
-    @pytest.mark.parametrize("limit", [2_000, 10_000, 600_000])
-    def test_is_one_line_and_the_next_run_goes_on(
-        self, driver: Any, world: Any, tmp_path: Path, limit: int
-    ) -> None:
-        full = self.run(driver, world, tmp_path / "full", file_limit=limit)
-        assert (full.code, full.out) == (2, ""), full
-        assert re.fullmatch(r"tuneboard: error: cannot .*(space|then run the same command again).*\n", full.err), full.err
-        if (tmp_path / "full" / "r.duckdb").exists():
-            assert all(run.status != "done" for run in queries.runs(tmp_path / "full" / "r.duckdb"))
-        (tmp_path / "full" / "output" / "err").unlink()
-
+    def check(self, driver: Any, world: Any, tmp_path: Path) -> None:
+        """Evaluate again, now that there is space, and hold the database against that of a disk that was never full."""
         again = self.run(driver, world, tmp_path / "full")
         assert (again.code, again.err) == (0, "")
         assert self.run(driver, world, tmp_path / "free").code == 0
-        found, expected = (world.content(tmp_path / name / "r.duckdb") for name in ("full", "free"))
+        found, expected = (world.content(tmp_path / name / "disk" / "r.duckdb") for name in ("full", "free"))
         for rows in (*found["candidates"], *expected["candidates"]):
             rows["model_id"] = Path(rows["model_id"]).name
         assert found == expected
+
+    # The journal of the first task is full; no database fits; the first result does not fit.
+    @pytest.mark.parametrize("limit", [2_000, 10_000, 20_000])
+    def test_is_one_line_and_the_next_run_goes_on(self, driver: Any, world: Any, tmp_path: Path, limit: int) -> None:
+        full = self.run(driver, world, tmp_path / "full", file_limit=limit)
+        assert (full.code, full.out) == (2, ""), full
+        assert re.fullmatch(r"tuneboard: error: cannot .*run the same command again.*\n", full.err), full.err
+        db = tmp_path / "full" / "disk" / "r.duckdb"
+        assert not db.exists() or queries.cells(db) == []
+        self.check(driver, world, tmp_path)
+
+    def test_results_that_only_fit_into_the_log_are_kept(self, driver: Any, world: Any, tmp_path: Path) -> None:
+        assert self.run(driver, world, tmp_path / "full", file_limit=300_000).code == 0
+        assert len(queries.cells(tmp_path / "full" / "disk" / "r.duckdb")) == 2
+        self.check(driver, world, tmp_path)
+
+    @pytest.mark.accept
+    @pytest.mark.parametrize("size", ["8k", "16k", "24k", "40k", "64k", "300k", "800k", "3m"])
+    def test_a_real_disk_that_is_full(self, driver: Any, world: Any, tmp_path: Path, size: str) -> None:
+        disk = tmp_path / "full" / "disk"
+        disk.mkdir(parents=True)
+        mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(disk)]
+        if os.geteuid() != 0 or subprocess.run(mount, check=False, capture_output=True).returncode != 0:
+            pytest.skip("a disk of a given size needs the right to mount one")
+        try:
+            full = self.run(driver, world, tmp_path / "full")
+            assert full.code in (0, 2)
+            if full.code == 2:
+                assert full.out == ""
+                assert re.fullmatch(r"tuneboard: error: cannot .*again.*\n", full.err), full.err
+            subprocess.run(["mount", "-o", "remount,size=64m", str(disk)], check=True)
+            self.check(driver, world, tmp_path)
+        finally:
+            subprocess.run(["umount", "-l", str(disk)], check=False)

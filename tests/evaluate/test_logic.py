@@ -219,7 +219,11 @@ def test_an_adapter_that_changes_nothing_is_invalid_and_the_others_are_evaluated
 def test_an_adapter_whose_weights_are_broken_is_invalid_and_the_others_are_evaluated(make_bench: Any) -> None:
     bench = make_bench("a", "nan")
     evaluation = bench("toy_mc1", behaviour=Behaviour(fails=lambda work: work.candidate == "nan"))
-    assert statuses(evaluation) == {("base", "toy_mc1"): "done", ("a", "toy_mc1"): "done", ("nan", "toy_mc1"): "invalid"}
+    assert statuses(evaluation) == {
+        ("base", "toy_mc1"): "done",
+        ("a", "toy_mc1"): "done",
+        ("nan", "toy_mc1"): "invalid",
+    }
     with pytest.raises(EngineError, match="the base cannot score a canary"):
         make_bench("a", name="other")("toy_mc1", behaviour=Behaviour(fails=lambda work: work.candidate == ""))
 

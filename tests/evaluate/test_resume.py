@@ -124,7 +124,12 @@ def test_a_kill_at_any_other_moment_loses_nothing_either(place: Place, undisturb
 @pytest.mark.accept
 def test_one_kill_after_the_other_still_ends_with_the_same_database(place: Place, undisturbed: Place) -> None:
     kills = 0
-    for spec in ({"journal_bytes": 700}, {"journal_bytes": 900}, {"at": "before COMMIT", "n": 2}, {"at": "after commit"}):
+    for spec in (
+        {"journal_bytes": 700},
+        {"journal_bytes": 900},
+        {"at": "before COMMIT", "n": 2},
+        {"at": "after commit"},
+    ):
         kills += place.run(**spec).killed
     assert kills == 4
     assert place.run().code == 0

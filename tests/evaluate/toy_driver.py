@@ -116,7 +116,9 @@ def _set(trap: Trap, journal_bytes: int | None) -> None:
 
     around(tuneboard.evaluate.running, "record", "recording", "recorded")
     around(Store, "start_run", "before start_run", "after start_run")
-    around(Store, "commit", "before commit", "after commit")
+    # Every cell is a transaction of its own here, so that there is a moment between any two.
+    tuneboard.evaluate.cells.FLUSH_S = 0.0
+    around(Store, "commit_all", "before commit", "after commit")
     around(Store, "finish_run", "before finish_run", "after finish_run")
     around(tuneboard.evaluate.cells.CellWriter, "finish", "before a cell", "after a cell")
     around(LoggedEngine, "attach", "loading", "loaded")

@@ -86,7 +86,7 @@ def _key(row: Mapping[str, Any]) -> tuple[int, str]:
 
 
 def _reference(row: Mapping[str, Any]) -> dict[str, Any]:
-    kept = {name: row[name] for name in ("doc_hash", "prompt_hash", "target")}
+    kept = {name: str(row[name]) for name in ("doc_hash", "prompt_hash", "target")}
     responses = [response for responses in row["resps"] for response in responses]
     arguments = row["arguments"]
     first = arguments[0] if isinstance(arguments, list) else arguments["gen_args_0"]

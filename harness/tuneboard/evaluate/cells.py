@@ -18,6 +18,9 @@ from tuneboard.store.writes import Store
 
 #: Journals are forced to the disk this often; a kill loses nothing in between, a power cut these seconds.
 _SYNC_S = 15.0
+#: Completed cells enter the database together at this interval: a transaction takes longer than inserting a small cell.
+#: Until then their journals keep them.
+FLUSH_S = 1.0
 
 
 @dataclass(slots=True, eq=False)
@@ -54,13 +57,15 @@ class OpenWork:
     def __init__(self, store: Store, listener: Listener) -> None:
         self.store, self.listener = store, listener
         self.folder = journal_folder(store.path)
+        self.scopes = store.scopes()
         self.cells: list[Cell] = []
         self.engine_seconds = 0.0
 
     def add(self, cell: Cell) -> bool:
         """Gather what is known of a cell; returns whether anything is left to ask."""
         scope = cell.key.scope
-        stored, journalled = self.store.answers(scope), read_answers(self.folder, scope)
+        stored = self.store.answers(scope) if scope in self.scopes else {}
+        journalled = read_answers(self.folder, scope)
         known, asks = stored | journalled, cell.recorded.asks
         cell.spare = any(one not in asks and one not in stored for one in journalled)
         cell.answers = {one: known[one] for one in asks if one in known}
@@ -164,6 +169,8 @@ class CellWriter:
         results: dict[tuple[str, str], TaskResult],
     ) -> None:
         self.store, self.run_id, self.listener, self.seed, self.results = store, run_id, listener, seed, results
+        self._waiting: list[tuple[TaskResult, Cell | None]] = []
+        self._flushed = 0.0
 
     def finish(self, cell: Cell) -> None:
         """Score a cell whose requests are all answered, and store it."""
@@ -174,55 +181,68 @@ class CellWriter:
             self.fail(cell, "failed", f"scoring failed: {type(error).__name__}: {_first_line(error)}")
             return
         reasons = [sample.reason for sample in replayed.samples if sample.reason]
-        self._store(
-            TaskResult(
-                candidate=cell.candidate,
-                task=cell.recorded.ref,
-                key=cell.key,
-                kind="task",
-                status="done" if replayed.n else "failed",
-                metrics=replayed.metrics,
-                samples=replayed.samples,
-                n=replayed.n,
-                failed=replayed.failed,
-                reason=reasons[0] if reasons else None,
-                seconds=cell.seconds + time.perf_counter() - started,
-                tokens=cell.tokens,
-            )
+        result = TaskResult(
+            candidate=cell.candidate,
+            task=cell.recorded.ref,
+            key=cell.key,
+            kind="task",
+            status="done" if replayed.n else "failed",
+            metrics=replayed.metrics,
+            samples=replayed.samples,
+            n=replayed.n,
+            failed=replayed.failed,
+            reason=reasons[0] if reasons else None,
+            seconds=cell.seconds + time.perf_counter() - started,
+            tokens=cell.tokens,
         )
-        if replayed.n:
-            self._drop_journals(cell)
+        self._store(result, cell if replayed.n else None)
 
     def fail(self, cell: Cell, status: Literal["failed", "invalid"], reason: str) -> None:
         """Store a cell that could not be computed, or that means nothing; its journal stays."""
         self.listener.add(cell.candidate.name, cell.name, len(cell.recorded.asks))
         self._store(TaskResult(cell.candidate, cell.recorded.ref, cell.key, "task", status, reason=reason))
 
-    def reuse(self, cell: Cell, found: TaskResult) -> None:
-        """Take a finished cell of an earlier run."""
-        self.listener.add(cell.candidate.name, cell.name, len(cell.recorded.asks))
-        self.reuse_result(replace(found, candidate=cell.candidate, task=cell.recorded.ref))
-        # A run that was killed between its commit and this step leaves a journal that nobody needs.
-        folder, scope = journal_folder(self.store.path), cell.key.scope
-        journalled = read_answers(folder, scope)
-        if not journalled or journalled.keys() <= self.store.answers(scope).keys():
-            discard_dead(folder, scope)
+    def reuse(self, found: Sequence[tuple[Cell, TaskResult]]) -> None:
+        """Take finished cells of earlier runs."""
+        for cell, _ in found:
+            self.listener.add(cell.candidate.name, cell.name, len(cell.recorded.asks))
+        self.reuse_results([replace(old, candidate=cell.candidate, task=cell.recorded.ref) for cell, old in found])
+        folder = journal_folder(self.store.path)
+        for cell, _ in found if folder.is_dir() else ():
+            # A run that was killed between its commit and this step leaves a journal that nobody needs.
+            journalled = read_answers(folder, cell.key.scope)
+            if not journalled or journalled.keys() <= self.store.answers(cell.key.scope).keys():
+                discard_dead(folder, cell.key.scope)
 
-    def reuse_result(self, found: TaskResult) -> None:
-        """Link a finished result of an earlier run to this one."""
-        self.store.link(self.run_id(), found)
-        self._tell(replace(found, status="reused"))
+    def reuse_results(self, found: Sequence[TaskResult]) -> None:
+        """Link finished results of earlier runs to this one."""
+        if found:
+            self.store.link_all(self.run_id(), found)
+        for result in found:
+            self._tell(replace(result, status="reused"))
 
-    def store_result(self, result: TaskResult) -> None:
-        """Store a result that was computed from others."""
-        self._store(result)
+    def store_results(self, results: Sequence[TaskResult]) -> None:
+        """Store results that were computed from others."""
+        for result in results:
+            self._store(result)
 
-    def _store(self, result: TaskResult) -> None:
-        self.store.commit(self.run_id(), result)
+    def flush(self) -> None:
+        """Store what is waiting; then the journals of those cells are needed no more."""
+        if self._waiting:
+            self.store.commit_all(self.run_id(), [result for result, _ in self._waiting])
+        for _, cell in self._waiting:
+            if cell is not None:
+                self._drop_journals(cell)
+        self._waiting, self._flushed = [], time.perf_counter()
+
+    def _store(self, result: TaskResult, cell: Cell | None = None) -> None:
+        self._waiting.append((result, cell))
         self._tell(result)
+        if time.perf_counter() - self._flushed >= FLUSH_S:
+            self.flush()
 
     def _tell(self, result: TaskResult) -> None:
-        # Samples are in the database now; holding those of all cells would grow with the suite.
+        # Holding the samples of all cells would grow with the suite; the database gets them.
         self.results[result.candidate.name, result.task.name] = replace(result, samples=())
         if result.kind == "task":
             self.listener.done(result.candidate.name, result.task.name, result.status)

@@ -24,17 +24,15 @@ def group_results(
         recorded: The tasks as asked.
         writer: Has the tasks' results and takes the groups'.
     """
+    made = []
     for name, group in loaded.groups.items():
         members = [task.task_name for task in group.get_all_tasks()]
         results = {member: writer.results[candidate.name, member] for member in members}
-        result = _group_result(name, group, results, recorded)
-        if result is None:
-            continue
-        found = writer.store.find(result.key) if result.status == "done" else None
-        if found is not None and all(one.status == "reused" for one in results.values()):
-            writer.reuse_result(replace(found, candidate=candidate))
-        else:
-            writer.store_result(result)
+        if (result := _group_result(name, group, results, recorded)) is not None:
+            made.append((result, all(one.status == "reused" for one in results.values())))
+    found = writer.store.find_all([result.key for result, reused in made if reused])
+    writer.reuse_results([replace(old, candidate=candidate) for old in found.values()])
+    writer.store_results([result for result, _ in made if result.key not in found])
 
 
 def _group_result(

@@ -120,12 +120,16 @@ class _Evaluating:
     def _evaluate_group(self, group: _EngineGroup) -> None:
         work = OpenWork(self.store, self.hooks.listener)
         writer = CellWriter(self.store, lambda: self.run_id, self.hooks.listener, self.request.seed, self.results)
-        settled = []
-        for candidate in group.candidates:
-            for recorded in self._recordings(candidate).values():
-                settled.append(self._open(Cell(candidate, recorded, self._key(candidate, recorded)), work, writer))
+        cells = [
+            Cell(candidate, recorded, self._key(candidate, recorded))
+            for candidate in group.candidates
+            for recorded in self._recordings(candidate).values()
+        ]
+        found = {k: old for k, old in self.store.find_all([cell.key for cell in cells]).items() if old.failed == 0}
+        settled = [self._open(cell, work, writer) for cell in cells if cell.key not in found]
         engine, fault = self._engine(group) if work.cells else (None, None)
         # Nothing is stored before the model is there: one that does not load leaves no trace.
+        writer.reuse([(cell, found[cell.key]) for cell in cells if cell.key in found])
         for store in settled:
             store()
         if fault is not None:
@@ -137,19 +141,18 @@ class _Evaluating:
             finally:
                 self.timing["load_s"] += float(engine.info.details.get("load_s", 0.0))
                 self.timing["engine_s"] += work.engine_seconds
+                writer.flush()
                 work.close()
                 engine.close()
         for candidate in group.candidates:
             group_results(candidate, self.loaded, self._recordings(candidate), writer)
+        writer.flush()
 
     def _key(self, candidate: Candidate, recorded: RecordedTask) -> CellKey:
         return recorded.key(candidate.fingerprint, self.request, candidate.model.dtype, candidate.model.quantization)
 
     def _open(self, cell: Cell, work: OpenWork, writer: CellWriter) -> Callable[[], None]:
-        """Return what stores a cell that needs no engine, or put its open requests on the list."""
-        found = self.store.find(cell.key)
-        if found is not None and found.failed == 0:
-            return lambda: writer.reuse(cell, found)
+        """Put a cell's open requests on the list; returns what stores a cell that needs no engine."""
         if reason := self._refusal(cell.recorded):
             return lambda: writer.fail(cell, "failed", reason)
         if not work.add(cell):

@@ -16,3 +16,8 @@ def no_prompt_for_ice(doc):
     if "ice" in doc["question"]:
         raise ZeroDivisionError("division by zero")
     return doc["question"]
+
+
+def undefined(doc, results):
+    """A ratio of nothing to nothing, as a task's own code may give."""
+    return {"acc": math.nan if "ice" in doc["question"] else 1.0}
