@@ -167,8 +167,11 @@ def save_model(
     return folder
 
 
-def save_adapter(folder: Path, base: Path, config: Any = None, seed: int = 1) -> Path:
-    """Write a random adapter for the model in ``base``; by default a LoRA on all linear layers."""
+def save_adapter(folder: Path, base: Path, config: Any = None, seed: int = 1, strength: float = 1.0) -> Path:
+    """Write a random adapter for the model in ``base``; by default a LoRA on all linear layers.
+
+    ``strength`` scales the second factor of a LoRA: at 1 it moves log-probabilities by several nats.
+    """
     import torch
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM
@@ -180,6 +183,8 @@ def save_adapter(folder: Path, base: Path, config: Any = None, seed: int = 1) ->
         for name, weight in model.named_parameters():
             if "modules_to_save" in name or "ia3" in name or "vector" in name:
                 weight.add_(torch.randn_like(weight) * 0.3)
+            if "lora_B" in name:
+                weight.mul_(strength)
     model.save_pretrained(folder)
     return folder
 

@@ -38,7 +38,9 @@ KILLS: dict[str, dict[str, Any]] = {
     "just after a commit": {"at": "after commit"},
     "just after a later commit": {"at": "after commit", "n": 4},
     "between two cells": {"at": "after a cell", "n": 3},
-    "before a group": {"at": "before commit", "n": 6},
+    "before the groups": {"at": "before commit", "n": 11},
+    "while complete cells wait to be committed": {"at": "after a cell", "n": 5, "flush_s": 60.0},
+    "between many cells in one transaction": {"at": "INSERT INTO samples", "n": 4, "flush_s": 60.0},
     "before the run is finished": {"at": "before finish_run"},
     "after all": {"at": "after finish_run"},
 }

@@ -1,7 +1,7 @@
-"""Runs ``tuneboard`` command lines with the fake engine, each in a fork of this process, which has imported everything.
+"""Runs ``tuneboard`` command lines with the fake engine, each in a fork of this process, which has all imported.
 
-Reads one JSON object a line, with ``argv``, ``out`` and ``err`` (files) and what else ``_child`` takes; answers with the
-process id. ``{"wait": pid}`` answers with the exit status as ``os.waitpid`` gives it.
+Reads one JSON object a line, with ``argv``, ``out`` and ``err`` (files) and what else ``_child`` takes; answers with
+the process id. ``{"wait": pid}`` answers with the exit status as ``os.waitpid`` gives it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ import tuneboard.cli.show
 import tuneboard.evaluate.cells
 import tuneboard.evaluate.running
 import tuneboard.store.journal
-import tuneboard.store.queries  # noqa: F401
+import tuneboard.store.queries
 import tuneboard.suites.building
 import tuneboard.suites.index
 from tuneboard.cli.main import main
@@ -116,8 +116,6 @@ def _set(trap: Trap, journal_bytes: int | None) -> None:
 
     around(tuneboard.evaluate.running, "record", "recording", "recorded")
     around(Store, "start_run", "before start_run", "after start_run")
-    # Every cell is a transaction of its own here, so that there is a moment between any two.
-    tuneboard.evaluate.cells.FLUSH_S = 0.0
     around(Store, "commit_all", "before commit", "after commit")
     around(Store, "finish_run", "before finish_run", "after finish_run")
     around(tuneboard.evaluate.cells.CellWriter, "finish", "before a cell", "after a cell")
@@ -158,11 +156,14 @@ def _child(
     pass_s: float = 0.0,
     until: str | None = None,
     file_limit: int | None = None,
+    flush_s: float = 0.0,
 ) -> int:
     for path, fd in ((out, 1), (err, 2)):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644), fd)
     LoggedEngine.log = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     tuneboard.suites.index._lm_eval_tasks = lambda: None
+    # At 0 every cell is a transaction of its own, so that there is a moment between any two.
+    tuneboard.evaluate.cells.FLUSH_S = flush_s
     behaviour = Behaviour(toy_world.texts(), pass_s=pass_s)
     tuneboard.cli.evaluate._engine_factory = lambda args: lambda ref, notice: LoggedEngine(ref, behaviour)
     if at or journal_bytes is not None:

@@ -1,4 +1,4 @@
-"""A world without models: toy tasks, weights that are only hashes, and what a database holds apart from times and ids."""
+"""A world without models: toy tasks, weights that are only hashes, and databases apart from times and ids."""
 
 from __future__ import annotations
 

@@ -27,23 +27,26 @@ def parity_lines() -> list[str]:
     return LINES
 
 
-@pytest.fixture(scope="module", autouse=True)
-def both_cores() -> Iterator[None]:
-    """The larger model gains from a second thread."""
+@pytest.fixture
+def threads() -> Iterator[Any]:
+    """``threads(n)`` for one test: the larger model gains from a second one, the smaller loses."""
     import torch
 
     before = torch.get_num_threads()
-    torch.set_num_threads(min(2, os.cpu_count() or 1))
-    yield
+    yield lambda count: torch.set_num_threads(min(count, os.cpu_count() or 1))
     torch.set_num_threads(before)
 
 
 def _adapter(base: Path, folder: Path, rank: int) -> Path:
+    """Make a LoRA that changes answers without driving the model to where float32 rounds by more than the tolerance.
+
+    At full strength the small model's continuations fall to -340 nats, and both sides are 7e-4 off double precision.
+    """
     import tiny_models
     from peft import LoraConfig
 
     config = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", init_lora_weights=False)
-    return tiny_models.save_adapter(folder, base, config)
+    return tiny_models.save_adapter(folder, base, config, strength=0.2)
 
 
 @pytest.fixture(scope="session")

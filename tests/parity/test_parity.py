@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,16 @@ IN_FULL = {
 }
 
 
-def check(subject: Subject, question: Question, mirror: Path, db: Path, lines: list[str]) -> None:
+@pytest.fixture
+def check(request: Any, mirror: Path, tmp_path: Path, parity_lines: list[str], threads: Any) -> Callable[..., None]:
+    def run(name: str, question: Question) -> None:
+        threads(2 if name == "random29m" else 1)
+        hold_together(request.getfixturevalue(name), question, mirror, tmp_path / "parity.duckdb", parity_lines)
+
+    return run
+
+
+def hold_together(subject: Subject, question: Question, mirror: Path, db: Path, lines: list[str]) -> None:
     ours = tuneboard_side(subject, question, mirror, db)
     answers: dict[bool, list[Any]] = {}
     for with_adapter in (False, True):
@@ -66,16 +76,12 @@ def check(subject: Subject, question: Question, mirror: Path, db: Path, lines: l
 
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("case", EVERYDAY, ids="-".join)
-def test_a_few_documents_of_every_task_equal_lm_eval(
-    case: tuple[str, str], request: Any, mirror: Path, tmp_path: Path, parity_lines: list[str]
-) -> None:
-    check(request.getfixturevalue(case[0]), EVERYDAY[case], mirror, tmp_path / "parity.duckdb", parity_lines)
+def test_a_few_documents_of_every_task_equal_lm_eval(case: tuple[str, str], check: Any) -> None:
+    check(case[0], EVERYDAY[case])
 
 
 @pytest.mark.accept
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("case", IN_FULL, ids="-".join)
-def test_whole_tasks_equal_lm_eval(
-    case: tuple[str, str], request: Any, mirror: Path, tmp_path: Path, parity_lines: list[str]
-) -> None:
-    check(request.getfixturevalue(case[0]), IN_FULL[case], mirror, tmp_path / "parity.duckdb", parity_lines)
+def test_whole_tasks_equal_lm_eval(case: tuple[str, str], check: Any) -> None:
+    check(case[0], IN_FULL[case])

@@ -141,9 +141,9 @@ class _Evaluating:
             finally:
                 self.timing["load_s"] += float(engine.info.details.get("load_s", 0.0))
                 self.timing["engine_s"] += work.engine_seconds
-                writer.flush()
                 work.close()
                 engine.close()
+                writer.flush()
         for candidate in group.candidates:
             group_results(candidate, self.loaded, self._recordings(candidate), writer)
         writer.flush()
