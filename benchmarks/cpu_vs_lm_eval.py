@@ -96,7 +96,15 @@ def lm_eval_side(work: Workload, model: Path, adapters: Sequence[Path], folder: 
     done = []
     for number, adapter in enumerate([None, *adapters]):
         out = folder / f"lm_eval-{work.name.split()[0]}-{number}.json"
-        argv = [ROOT / "benchmarks/lm_eval_side.py", "--model", model, "--tasks", work.tasks, "--limit", limit(work, args)]
+        argv = [
+            ROOT / "benchmarks/lm_eval_side.py",
+            "--model",
+            model,
+            "--tasks",
+            work.tasks,
+            "--limit",
+            limit(work, args),
+        ]
         argv += ["--batch-size", work.batch_size, "--mirror", args.mirror, "--out", out]
         argv += ["--adapter", adapter] if adapter else []
         argv += settings(work)
@@ -189,7 +197,9 @@ def report(row: dict[str, Any]) -> str:
 def main() -> None:
     """Measure all workloads and print a line for each."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--mirror", type=Path, default=os.environ.get("TUNEBOARD_MIRROR", ROOT.parent / "shared/mirror"))
+    parser.add_argument(
+        "--mirror", type=Path, default=os.environ.get("TUNEBOARD_MIRROR", ROOT.parent / "shared/mirror")
+    )
     parser.add_argument("--only", default="", help="workloads whose name starts so, with commas")
     parser.add_argument("--scale", type=float, default=1.0, help="share of the documents")
     parser.add_argument("--work", type=Path, default=ROOT / "results/bench", help="folder for models and results")

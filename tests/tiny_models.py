@@ -38,6 +38,8 @@ MODEL_KINDS = (
     "mpt",
     "mixtral",
     "olmo2",
+    "deepseek_v3",
+    "gpt_oss_window",
     "mamba",
     "llama4_chunked",
 )
@@ -135,6 +137,23 @@ def _config(kind: str, vocabulary: int, context: int) -> Any:
         ),
         "mixtral": lambda: hf.MixtralConfig(**usual, num_local_experts=4, num_experts_per_tok=2, sliding_window=None),
         "olmo2": lambda: hf.Olmo2Config(**usual),
+        "deepseek_v3": lambda: hf.DeepseekV3Config(
+            **usual | {"num_key_value_heads": 4},
+            kv_lora_rank=8,
+            q_lora_rank=8,
+            qk_rope_head_dim=8,
+            qk_nope_head_dim=8,
+            v_head_dim=12,
+            n_routed_experts=4,
+            num_experts_per_tok=2,
+            n_group=2,
+            topk_group=1,
+            moe_intermediate_size=16,
+            first_k_dense_replace=1,
+        ),
+        "gpt_oss_window": lambda: hf.GptOssConfig(
+            **usual, head_dim=8, num_local_experts=4, num_experts_per_tok=2, sliding_window=10, **slides
+        ),
         "mamba": lambda: hf.MambaConfig(
             **ids, hidden_size=32, num_hidden_layers=2, state_size=4, initializer_range=0.2
         ),

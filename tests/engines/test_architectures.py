@@ -21,6 +21,8 @@ SHARING = (
     "phi",
     "mixtral",
     "olmo2",
+    "deepseek_v3",
+    "gpt_oss_window",
 )
 NOT_SHARING = ("gpt_neo_local", "falcon_alibi", "bloom", "mpt", "mamba", "llama4_chunked")
 PROMPTS = (

@@ -108,7 +108,9 @@ def _opened(output: Path | None, mode: str) -> Iterator[IO[Any]]:
     partial = output.with_name(f".{output.name}.{os.getpid()}")
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
-        with open(partial, mode, encoding=None if "b" in mode else "utf-8", newline=None if "b" in mode else "") as file:
+        with open(
+            partial, mode, encoding=None if "b" in mode else "utf-8", newline=None if "b" in mode else ""
+        ) as file:
             yield file
         partial.replace(output)
     except OSError as error:

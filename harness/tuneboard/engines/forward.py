@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy.typing as npt
 import torch
 from transformers.cache_utils import Cache, DynamicLayer
 
+from tuneboard.engines.attention import RowLayout, chunked, install, laid_out
 from tuneboard.engines.tokens import Tokens
 
 #: Kinds of layers whose masks are made here.
@@ -97,6 +99,7 @@ class TreeModel:
         self.masks_all_layers: bool = set(layer_types) <= _MASKED and not any(
             getattr(text_config, name, None) for name in _OTHER_WINDOWS
         )
+        self._by_subtree = self._window is None and install(model)
         self.cache = self.new_cache()
 
     def new_cache(self) -> Cache:
@@ -115,7 +118,12 @@ class TreeModel:
 
     @torch.inference_mode()
     def forward(
-        self, tokens: Tokens, positions: Tokens, allowed: npt.NDArray[np.bool_] | None, keep: npt.NDArray[np.int64]
+        self,
+        tokens: Tokens,
+        positions: Tokens,
+        allowed: npt.NDArray[np.bool_] | None,
+        keep: npt.NDArray[np.int64],
+        subtrees: Sequence[int] = (0,),
     ) -> torch.Tensor:
         """Append a row to the cache and return logits.
 
@@ -125,21 +133,24 @@ class TreeModel:
             allowed: Tree mask among the row's tokens, shape [row, row]; None for one plain sequence. All of them
                 attend to everything that was cached before.
             keep: Slots of the row whose logits are wanted, shape [kept]; may be empty.
+            subtrees: First slot of each part of the row that shares nothing with the others.
 
         Returns:
             Logits, shape [kept, vocabulary].
         """
         depth = self.depth
+        inside = np.tri(len(tokens), dtype=np.bool_) if allowed is None else allowed
         wanted = torch.from_numpy(np.asarray(keep if len(keep) else [len(tokens) - 1], dtype=np.int64)).to(self.device)
         options = {"logits_to_keep": wanted} if self._keeps_rows else {}
-        output = self.model(
-            input_ids=torch.from_numpy(tokens.astype(np.int64)).to(self.device)[None],
-            position_ids=torch.from_numpy(positions.astype(np.int64)).to(self.device)[None],
-            attention_mask=self._masks(positions, allowed, depth),
-            past_key_values=self.cache,
-            use_cache=True,
-            **options,
-        )
+        with laid_out(self._layout(inside, depth, subtrees) if self._by_subtree else None):
+            output = self.model(
+                input_ids=torch.from_numpy(tokens.astype(np.int64)).to(self.device)[None],
+                position_ids=torch.from_numpy(positions.astype(np.int64)).to(self.device)[None],
+                attention_mask=self._masks(positions, inside, depth),
+                past_key_values=self.cache,
+                use_cache=True,
+                **options,
+            )
         logits: torch.Tensor = output.logits[0] if self._keeps_rows else output.logits[0, wanted]
         return logits if len(keep) else logits[:0]
 
@@ -155,10 +166,12 @@ class TreeModel:
         full = places <= ends
         return self._by_layer(full, full if self._window is None else full & (ends - places < self._window), 1)
 
-    def _masks(self, positions: Tokens, allowed: npt.NDArray[np.bool_] | None, depth: int) -> Any:
-        row = len(positions)
-        inside = np.tri(row, dtype=np.bool_) if allowed is None else allowed
-        full = np.concatenate([np.ones((row, depth), dtype=np.bool_), inside], axis=1)
+    def _layout(self, inside: npt.NDArray[np.bool_], depth: int, subtrees: Sequence[int]) -> RowLayout:
+        spans = chunked(subtrees, len(inside))
+        return RowLayout(depth, tuple((a, b, self._additive(inside[a:b, a:b], 0)) for a, b in spans))
+
+    def _masks(self, positions: Tokens, inside: npt.NDArray[np.bool_], depth: int) -> Any:
+        full = np.concatenate([np.ones((len(positions), depth), dtype=np.bool_), inside], axis=1)
         near = full
         if self._window is not None:
             key_positions = np.concatenate([np.arange(depth), positions])

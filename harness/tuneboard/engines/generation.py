@@ -190,7 +190,7 @@ class _Batch:
         row = lay_out(self.plan, step)
         ends = np.asarray([path[-1] for path in row.slots.values()], dtype=np.int64)
         keep, at = np.unique(ends, return_inverse=True)
-        logits = self.model.forward(row.tokens, row.positions, None if len(row.slots) == 1 else row.allowed, keep)
+        logits = self.model.forward(row.tokens, row.positions, row.allowed, keep, row.subtrees)
         self.computed += len(row.tokens)
         for place, (sequence, path) in zip(at.tolist(), row.slots.items(), strict=True):
             cached = np.concatenate([np.arange(step.depth), path + step.depth])

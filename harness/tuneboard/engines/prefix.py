@@ -6,9 +6,8 @@ The sequences form a prefix tree. A ``Plan`` walks it depth first and emits two 
 - ``Pack``: whole subtrees go through the model in *one row* behind that cache. Each token attends to the cache and to
   its own ancestors in the row only (a tree mask), so a row holds many questions and all their choices, unpadded.
 
-``Crop`` steps take the cache back to an earlier length. Every token of the tree is computed once, except short shared
-prefixes (under ``min_extend`` tokens) of a subtree that needs several rows: a forward pass of a few tokens costs more
-than computing them again with each row.
+``Crop`` steps take the cache back to an earlier length. Every token of the tree is computed once, except short prefixes
+that few rows share: there a forward pass of a few tokens would cost more (``min_extend``) than computing them again.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ class Budget:
     row_sequences: int = 1 << 30
     """Most sequences of one row."""
     min_extend: int = 24
-    """A shared prefix shorter than this is not worth a forward pass of its own."""
+    """A forward pass costs as much as this many tokens: what a shared prefix must save to get one of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +134,8 @@ class Plan:
         # The last token of a sequence always belongs to a Pack, so that every sequence ends in one.
         cacheable = min(common, length - 1)
         cached = depth
-        if single or cacheable - depth >= self.budget.min_extend:
+        rows = self._new_tokens(part, depth) / self.budget.row_tokens
+        if single or (cacheable - depth) * rows >= self.budget.min_extend:
             while cached < cacheable and not (single and length - cached <= self.budget.row_tokens):
                 stop = min(cacheable, cached + self.budget.row_tokens)
                 yield Extend(part.start, cached, stop, part)
@@ -181,14 +181,17 @@ class Row:
     Attributes:
         tokens: Shape [row].
         positions: Position of each token in its own sequence, shape [row].
-        allowed: Which token of the row attends to which token of it, shape [row, row]; the cache is open to all.
+        allowed: Which token of the row attends to which token of it, shape [row, row]; None for one plain sequence.
+            The cache is open to all.
         slots: For each sequence of the row, the slots of its tokens from ``depth`` on, in order.
+        subtrees: First slot of each subtree; subtrees have nothing in common but the cache.
     """
 
     tokens: Tokens
     positions: Tokens
-    allowed: npt.NDArray[np.bool_]
+    allowed: npt.NDArray[np.bool_] | None
     slots: dict[int, npt.NDArray[np.int64]]
+    subtrees: tuple[int, ...]
 
 
 def lay_out(plan: Plan, pack: Pack) -> Row:
@@ -200,8 +203,11 @@ def lay_out(plan: Plan, pack: Pack) -> Row:
     allowed = np.zeros((size, size), dtype=np.bool_)
     path = np.empty(0, dtype=np.int64)
     slots: dict[int, npt.NDArray[np.int64]] = {}
+    subtrees = []
     at = 0
     for i, start in segments:
+        if start == pack.depth:
+            subtrees.append(at)
         stop = at + len(plan.tokens[i]) - start
         tokens[at:stop] = plan.tokens[i][start:]
         positions[at:stop] = np.arange(start, len(plan.tokens[i]))
@@ -211,4 +217,4 @@ def lay_out(plan: Plan, pack: Pack) -> Row:
         path = np.concatenate([ancestors, np.arange(at, stop)])
         slots[i] = path
         at = stop
-    return Row(tokens, positions, allowed, slots)
+    return Row(tokens, positions, allowed, slots, tuple(subtrees))

@@ -7,7 +7,7 @@ candidates, streaming each answer as soon as it is ready so that it can be journ
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from tuneboard.records import AdapterRef, Response, TokenCount
@@ -45,7 +45,7 @@ class Answer:
     response: Response | None
     """None where the engine failed."""
     error: str | None = None
-    tokens: TokenCount = TokenCount()
+    tokens: TokenCount = field(default_factory=TokenCount)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ import torch
 
 from tuneboard.engines.forward import TreeModel
 from tuneboard.engines.memory import is_out_of_memory, release
-from tuneboard.engines.prefix import Budget, Crop, Extend, Pack, Plan, Step, lay_out
+from tuneboard.engines.prefix import Budget, Crop, Extend, Pack, Plan, Row, Step, lay_out
 from tuneboard.engines.protocol import Notice
 from tuneboard.engines.tokens import ScoredSequence
 from tuneboard.errors import OutOfMemory
@@ -95,26 +95,18 @@ class TreeScorer:
         positions = np.arange(step.start, step.stop, dtype=np.int32)
         reads = run.reads_in(step.sequences, step.start, step.stop)
         tokens = run.plan.tokens[step.first][step.start : step.stop]
-        return Scored(self._read(run, reads, tokens, positions, None), len(tokens))
+        return Scored(self._read(run, reads, Row(tokens, positions, None, {}, (0,))), len(tokens))
 
     def _pack(self, run: _Run, step: Pack) -> Scored:
         row = lay_out(run.plan, step)
         reads = run.reads_of(row.slots, step.depth)
-        single = len(row.slots) == 1
-        results = self._read(run, reads, row.tokens, row.positions, None if single else row.allowed)
+        results = self._read(run, reads, row)
         self.model.crop(step.depth)
         return Scored(results, len(row.tokens))
 
-    def _read(
-        self,
-        run: _Run,
-        reads: _Reads,
-        tokens: npt.NDArray[np.int32],
-        positions: npt.NDArray[np.int32],
-        allowed: npt.NDArray[np.bool_] | None,
-    ) -> list[tuple[int, float, bool]]:
+    def _read(self, run: _Run, reads: _Reads, row: Row) -> list[tuple[int, float, bool]]:
         keep, at = np.unique(reads.slots, return_inverse=True)
-        logits = self.model.forward(tokens, positions, allowed, keep)
+        logits = self.model.forward(row.tokens, row.positions, row.allowed, keep, row.subtrees)
         picked, best = pick(logits, at, reads.targets)
         return run.collect(reads, picked, best)
 

@@ -1,0 +1,128 @@
+"""Attention of a tree-masked row without the parts that its mask forbids, on the CPU.
+
+A row holds subtrees that share nothing but the cache before them. One masked product over everything computes, for
+each token, the keys of all other subtrees too, and throws them away: with rows of 512 tokens a third to three quarters
+of the work. Here each token attends to the cache (no mask) and to its own chunk of the row (masked); the two results
+are joined by their log-sum-exps, as FlashAttention joins its blocks (Dao et al. 2022, section 3.1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
+from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, sdpa_mask
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+#: Name under which models find it.
+TREE_ATTENTION = "tuneboard_tree"
+#: Subtrees are taken together up to this many tokens: a call of the kernel costs about as much as 32 more keys.
+_CHUNK = 96
+#: Arguments that change the product itself; with any of them the ordinary way is taken.
+_SPECIAL = ("softcap", "s_aux", "position_bias", "sliding_window")
+
+
+@dataclass(frozen=True, slots=True)
+class RowLayout:
+    """Where the subtrees of a row stand.
+
+    Attributes:
+        depth: Cached tokens before the row.
+        chunks: ``(first slot, last slot + 1, additive mask within)``.
+    """
+
+    depth: int
+    chunks: tuple[tuple[int, int, torch.Tensor], ...]
+
+
+_layout: ContextVar[RowLayout | None] = ContextVar("row_layout", default=None)
+
+
+@contextmanager
+def laid_out(layout: RowLayout | None) -> Iterator[None]:
+    """Within it, models with ``TREE_ATTENTION`` attend by ``layout``."""
+    token = _layout.set(layout)
+    try:
+        yield
+    finally:
+        _layout.reset(token)
+
+
+def chunked(starts: Sequence[int], size: int) -> list[tuple[int, int]]:
+    """Join neighbouring subtrees until a chunk has enough tokens.
+
+    Args:
+        starts: First slot of each subtree, ascending, from 0.
+        size: Tokens of the row.
+    """
+    out, first = [], 0
+    for start in [*starts[1:], size]:
+        if start - first >= _CHUNK or start == size:
+            out.append((first, start))
+            first = start
+    return out
+
+
+def install(model: Any) -> bool:
+    """Let a model attend by row layouts where it can; returns whether it does."""
+    if model.config._attn_implementation != "sdpa" or next(model.parameters()).device.type != "cpu":
+        return False
+    ALL_ATTENTION_FUNCTIONS.register(TREE_ATTENTION, _attend)
+    ALL_MASK_ATTENTION_FUNCTIONS.register(TREE_ATTENTION, sdpa_mask)
+    model.set_attn_implementation(TREE_ATTENTION)
+    return bool(model.config._attn_implementation == TREE_ATTENTION)
+
+
+def _attend(
+    module: Any,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    **options: Any,
+) -> tuple[torch.Tensor, None]:
+    layout = _layout.get()
+    uneven = query.shape[-1] != value.shape[-1]  # Latent attention (DeepSeek): the kernel wants equal widths.
+    if layout is None or uneven or any(options.get(name) is not None for name in _SPECIAL):
+        out, _ = sdpa_attention_forward(
+            module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **options
+        )
+        return out, None
+    groups = getattr(module, "num_key_value_groups", 1)
+    key, value = repeat_kv(key, groups), repeat_kv(value, groups)
+    own, own_sum = _within_chunks(query, key, value, layout, scaling)
+    if layout.depth:
+        before = (key[:, :, : layout.depth], value[:, :, : layout.depth])
+        cached, cached_sum = _flash(query, *before, None, scaling)
+        own = torch.lerp(own, cached, torch.sigmoid(cached_sum - own_sum).unsqueeze(-1).to(own.dtype))
+    return own.transpose(1, 2).contiguous(), None
+
+
+def _within_chunks(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, layout: RowLayout, scaling: float | None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    parts = []
+    for first, last, mask in layout.chunks:
+        slots = slice(layout.depth + first, layout.depth + last)
+        parts.append(_flash(query[:, :, first:last], key[:, :, slots], value[:, :, slots], mask, scaling))
+    if len(parts) == 1:
+        return parts[0]
+    outs, sums = zip(*parts, strict=True)
+    return torch.cat(outs, dim=2), torch.cat(sums, dim=2)
+
+
+def _flash(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None, scaling: float | None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the attention's output, [1, heads, queries, dim], and log-sum-exps, [1, heads, queries]."""
+    out, sums = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
+        query, key, value, 0.0, False, attn_mask=mask, scale=scaling
+    )
+    return out, sums
