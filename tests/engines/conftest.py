@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ class Plain:
         model = AutoModelForCausalLM.from_pretrained(base, dtype="auto")
         self.model = (PeftModel.from_pretrained(model, adapter) if adapter else model).eval()
         self.max_length = max_length
+        self._texts: dict[tuple[str, int], str] = {}
 
     def logprobs(self, tokens: Sequence[int]) -> Any:
         """Log-probabilities after each token, shape [length, vocabulary]."""
@@ -43,7 +45,14 @@ class Plain:
         return self.score(kept, whole[len(before) :])
 
     def greedy(self, context: str, max_new_tokens: int) -> str:
-        """Text that ``generate`` continues the context with."""
+        """Text that ``generate`` continues the context with; asked for once."""
+        key = (context, max_new_tokens)
+        if key not in self._texts:
+            self._texts[key] = self.generate(*key)
+        return self._texts[key]
+
+    def generate(self, context: str, max_new_tokens: int) -> str:
+        """Text that ``generate`` continues the context with, under the generation config as it is now."""
         import torch
 
         ids = self.tokenizer(context)["input_ids"][-(self.max_length - max_new_tokens) :]
@@ -59,8 +68,8 @@ class Plain:
 
 @pytest.fixture(scope="session")
 def plain() -> Callable[..., Plain]:
-    """``plain(base, adapter)``: the model asked the plain way."""
-    return Plain
+    """``plain(base, adapter)``: the model asked the plain way; loaded once per session."""
+    return cache(Plain)
 
 
 @pytest.fixture

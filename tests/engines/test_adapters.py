@@ -12,7 +12,7 @@ from tuneboard.candidates import resolve_adapter
 from tuneboard.errors import AdapterError, EngineError
 
 PROMPTS = ("Once upon a time", "Question: What is the capital of France? Answer:", "The man")
-SETTINGS = {"until": ["zzz"], "max_gen_toks": 12}
+SETTINGS = {"until": ["zzz"], "max_gen_toks": 8}
 
 
 def configs() -> dict[str, Any]:
@@ -41,12 +41,12 @@ def configs() -> dict[str, Any]:
 
 
 def assert_equal(engine: Any, reference: Any, name: str, pairs: Any, ask: Any) -> list[float]:
-    scored = ask(engine, "loglikelihood", pairs[:10], name)
-    for (context, continuation), answer in zip(pairs, scored, strict=False):
+    scored = ask(engine, "loglikelihood", pairs[::4], name)
+    for (context, continuation), answer in zip(pairs[::4], scored, strict=True):
         logprob, greedy = reference.pair(context, continuation)
         assert answer.response == (pytest.approx(logprob, abs=5e-5), greedy)
     texts = ask(engine, "generate_until", [(prompt, SETTINGS) for prompt in PROMPTS], name)
-    assert [answer.response for answer in texts] == [reference.greedy(prompt, 12) for prompt in PROMPTS]
+    assert [answer.response for answer in texts] == [reference.greedy(prompt, 8) for prompt in PROMPTS]
     return [answer.response[0] for answer in scored]
 
 

@@ -43,13 +43,14 @@ def test_scores_and_texts_equal_those_of_a_plain_forward_pass(
     engine, reference = make_engine(folder, notice=lines.append), plain(folder)
     engine.encoder.max_length = reference.max_length
     engine.budget.row_tokens, engine.budget.min_extend, engine.rows = 70, 8, 3
+    pairs = pairs[::2]
     scored = ask(engine, "loglikelihood", pairs)
     for (context, continuation), answer in zip(pairs, scored, strict=True):
         logprob, greedy = reference.pair(context, continuation)
         assert answer.response == (pytest.approx(logprob, abs=2e-5), greedy)
-    settings = {"until": ["zzz"], "max_gen_toks": 24}
+    settings = {"until": ["zzz"], "max_gen_toks": 14}
     texts = ask(engine, "generate_until", [(prompt, settings) for prompt in PROMPTS])
-    assert [answer.response for answer in texts] == [reference.greedy(prompt, 24) for prompt in PROMPTS]
+    assert [answer.response for answer in texts] == [reference.greedy(prompt, 14) for prompt in PROMPTS]
     assert engine.shares_prefixes == (kind in SHARING)
     assert any("cannot share prefixes" in line for line in lines) == (kind in NOT_SHARING)
 

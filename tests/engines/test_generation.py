@@ -30,23 +30,23 @@ def texts(engine: Any, ask: Any, settings: dict[str, Any], prompts: Any = PROMPT
     return [answer.response for answer in answers]
 
 
-@pytest.mark.parametrize("rows", [1, 2, 3, 16])
-@pytest.mark.parametrize("row_tokens", [16, 60, 512])
+@pytest.mark.parametrize("rows", [1, 3, 16])
+@pytest.mark.parametrize("row_tokens", [16, 512])
 def test_ragged_prompts_continue_as_one_at_a_time(
     rows: int, row_tokens: int, tiny_model: Any, make_engine: Any, plain: Any, ask: Any
 ) -> None:
     base = tiny_model("llama")
     engine, reference = make_engine(base), plain(base)
     engine.rows, engine.budget.row_tokens, engine.budget.min_extend = rows, row_tokens, 4
-    settings = {"until": ["zzz"], "max_gen_toks": 20}
-    assert texts(engine, ask, settings) == [reference.greedy(prompt, 20) for prompt in PROMPTS]
+    settings = {"until": ["zzz"], "max_gen_toks": 14}
+    assert texts(engine, ask, settings) == [reference.greedy(prompt, 14) for prompt in PROMPTS]
 
 
 def test_one_batch_may_mix_lengths_of_generation(tiny_model: Any, make_engine: Any, plain: Any, ask: Any) -> None:
     base = tiny_model("llama")
     engine, reference = make_engine(base), plain(base)
     engine.rows = 4
-    arguments = [(prompt, {"until": [], "max_gen_toks": 1 + 7 * i}) for i, prompt in enumerate(PROMPTS)]
+    arguments = [(prompt, {"until": [], "max_gen_toks": 1 + 4 * i}) for i, prompt in enumerate(PROMPTS)]
     answers = ask(engine, "generate_until", arguments)
     expected = [reference.greedy(prompt, settings["max_gen_toks"]) for prompt, settings in arguments]
     assert [answer.response for answer in answers] == expected
@@ -86,19 +86,19 @@ def test_stop_strings_may_be_one_many_or_none(
     assert texts(make_engine(base), ask, {"until": stop, "max_gen_toks": 30}, ["Once"]) == [expected]
 
 
-def test_the_eos_token_ends_a_text(tiny_model: Any, make_engine: Any, plain: Any, ask: Any) -> None:
+def test_the_eos_token_ends_a_text(tiny_model: Any, make_engine: Any, plain: Any, ask: Any, monkeypatch: Any) -> None:
     base = tiny_model("llama")
     engine, reference = make_engine(base), plain(base)
     ids = reference.tokenizer("Once upon a time")["input_ids"]
     tokens = reference.model.generate(torch.tensor([ids]), max_new_tokens=12, do_sample=False, pad_token_id=1)[0]
     early = int(tokens[len(ids) + 5])
     engine.model.generation_config.eos_token_id = [1, early]
-    reference.model.generation_config.eos_token_id = [1, early]
-    expected = reference.greedy("Once upon a time", 12)
+    monkeypatch.setattr(reference.model.generation_config, "eos_token_id", [1, early])
+    expected = reference.generate("Once upon a time", 12)
     assert texts(engine, ask, {"until": [], "max_gen_toks": 12}, ["Once upon a time"]) == [expected]
 
 
-@pytest.mark.parametrize("fails_at", [{0}, {1}, {4}, {9}, {0, 5, 6}])
+@pytest.mark.parametrize("fails_at", [{0}, {4}, {0, 5, 6}])
 def test_a_full_memory_halves_the_batch_and_changes_no_text(
     fails_at: set[int], tiny_model: Any, make_engine: Any, plain: Any, ask: Any, monkeypatch: Any
 ) -> None:
@@ -137,7 +137,7 @@ def test_a_memory_that_stays_full_is_one_clear_error(
     assert all("out of memory with one text at a time" in answer.error for answer in answers)
 
 
-SAMPLED = {"until": ["zzz"], "max_gen_toks": 16, "do_sample": True, "temperature": 0.9, "top_p": 0.95, "top_k": 40}
+SAMPLED = {"until": ["zzz"], "max_gen_toks": 10, "do_sample": True, "temperature": 0.9, "top_p": 0.95, "top_k": 40}
 
 
 def test_a_sampled_text_depends_on_its_seed_and_not_on_its_batch(tiny_model: Any, make_engine: Any) -> None:
@@ -160,7 +160,7 @@ def test_repeats_of_a_prompt_are_prefilled_once(tiny_model: Any, make_engine: An
     works = [Work(i, "", "generate_until", (PROMPTS[3], SAMPLED), seed=i) for i in range(6)]
     answers = list(engine.run(works))
     prompt = len(engine.tokenizer(PROMPTS[3])["input_ids"])
-    assert sum(answer.tokens.computed for answer in answers) <= prompt + 6 * 15
+    assert sum(answer.tokens.computed for answer in answers) <= prompt + 6 * 9
 
 
 def test_shared_examples_are_prefilled_once(tiny_model: Any, make_engine: Any, ask: Any) -> None:

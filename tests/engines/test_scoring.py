@@ -85,8 +85,16 @@ def test_the_plain_way_gives_the_same(tree: TreeModel, requests: Any) -> None:
     assert computed == sum(len(tokens) for tokens in {r.tokens.tobytes(): r.tokens for r in requests}.values())
 
 
-@pytest.mark.parametrize("fails_at", [{0}, {1}, {0, 1}, {0, 2, 3}, {1, 2, 6}])
-@pytest.mark.parametrize("error", [torch.OutOfMemoryError, MemoryError, RuntimeError])
+@pytest.mark.parametrize(
+    ("fails_at", "error"),
+    [
+        ({0}, torch.OutOfMemoryError),
+        ({1}, MemoryError),
+        ({0, 1}, RuntimeError),
+        ({0, 2, 3}, torch.OutOfMemoryError),
+        ({1, 2, 6}, torch.OutOfMemoryError),
+    ],
+)
 def test_a_full_memory_halves_the_passes_and_loses_nothing(
     fails_at: set[int], error: Any, tree: TreeModel, requests: Any, monkeypatch: Any
 ) -> None:

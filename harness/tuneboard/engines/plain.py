@@ -14,7 +14,7 @@ import torch
 
 from tuneboard.engines.generation import Generated, Prompt
 from tuneboard.engines.sampling import BROKEN, choose
-from tuneboard.engines.scoring import Scored, pick
+from tuneboard.engines.scoring import Scored, pick, summed
 from tuneboard.engines.tokens import ScoredSequence, Tokens
 
 
@@ -37,7 +37,7 @@ class PlainScorer:
                 targets = requests[index].targets.astype(np.int64)
                 rows = np.arange(len(tokens) - len(targets), len(tokens))
                 picked, best = pick(logits, rows, targets)
-                results.append((index, float(picked.sum()), bool(best.all())))
+                results.append((index, summed(picked), bool(best.all())))
             yield Scored(results, len(tokens))
 
     @torch.inference_mode()

@@ -114,7 +114,7 @@ class TreeScorer:
 @torch.inference_mode()
 def pick(
     logits: torch.Tensor, rows: npt.NDArray[np.int64], targets: npt.NDArray[np.int64]
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
     """Return the log-probability of each target in its row of logits, and whether it is the likeliest token.
 
     It is NaN where the logits are not all numbers.
@@ -124,7 +124,7 @@ def pick(
         rows: Row of each target, ascending or not, shape [n].
         targets: Token ids, shape [n].
     """
-    picked = np.empty(len(rows), dtype=np.float64)
+    picked = np.empty(len(rows), dtype=np.float32)
     best = np.empty(len(rows), dtype=np.bool_)
     by_row = np.argsort(rows, kind="stable")
     edges = np.searchsorted(rows[by_row], np.arange(0, len(logits) + _LOGIT_ROWS, _LOGIT_ROWS))
@@ -135,11 +135,20 @@ def pick(
         which = by_row[a:b]
         row = torch.from_numpy(rows[which] - part * _LOGIT_ROWS).to(chunk.device)
         target = torch.from_numpy(targets[which]).to(chunk.device)
-        normaliser = torch.logsumexp(chunk, dim=-1)
-        normaliser[normaliser.isinf()] = torch.nan
-        picked[which] = (chunk[row, target] - normaliser[row]).double().cpu().numpy()
-        best[which] = (chunk.argmax(dim=-1)[row] == target).cpu().numpy()
+        peaks, likeliest = chunk.max(dim=-1)
+        scores = torch.log_softmax(chunk, dim=-1)
+        scores[~peaks.isfinite()] = torch.nan
+        picked[which] = scores[row, target].cpu().numpy()
+        best[which] = (likeliest[row] == target).cpu().numpy()
     return picked, best
+
+
+def summed(picked: npt.NDArray[np.float32]) -> float:
+    """Sum the log-probabilities of one request, shape [n], in the precision and order of lm-eval.
+
+    A sum near -250 rounds by 1e-5 a step in float32; summed otherwise, equal terms would end 1e-4 apart.
+    """
+    return float(torch.from_numpy(picked)[None].sum())
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +179,7 @@ class _Run:
         self.first_read = np.asarray(
             [min(len(requests[i].tokens) - len(requests[i].targets) for i in group) for group in self.members]
         )
-        self._picked: defaultdict[int, list[float]] = defaultdict(list)
+        self._picked: defaultdict[int, list[npt.NDArray[np.float32]]] = defaultdict(list)
         self._greedy: dict[int, bool] = {}
 
     def reads_in(self, sequences: range, start: int, stop: int) -> _Reads:
@@ -199,17 +208,18 @@ class _Run:
         return _Reads(*(_joined(column) for column in columns))
 
     def collect(
-        self, reads: _Reads, picked: npt.NDArray[np.float64], best: npt.NDArray[np.bool_]
+        self, reads: _Reads, picked: npt.NDArray[np.float32], best: npt.NDArray[np.bool_]
     ) -> list[tuple[int, float, bool]]:
         """Add what a pass read; returns the requests that are complete now."""
         done = []
         edges = np.flatnonzero(np.diff(reads.requests)) + 1
         for part in np.split(np.arange(len(reads.requests)), edges) if len(reads.requests) else ():
             index = int(reads.requests[part[0]])
-            self._picked[index].append(float(picked[part].sum()))
+            self._picked[index].append(picked[part])
             self._greedy[index] = self._greedy.get(index, True) and bool(best[part].all())
             if reads.places[part[-1]] == len(self.requests[index].targets) - 1:
-                done.append((index, sum(self._picked.pop(index)), self._greedy.pop(index)))
+                logprob = summed(np.concatenate(self._picked.pop(index)))
+                done.append((index, logprob, self._greedy.pop(index)))
         return done
 
 

@@ -15,7 +15,6 @@ import torch
 from tuneboard.engines.forward import TreeModel
 from tuneboard.engines.generation import Generator, Prompt
 from tuneboard.engines.loading import LoadOptions, attach_adapter, load_model
-from tuneboard.engines.lora import merged
 from tuneboard.engines.plain import PlainGenerator, PlainScorer
 from tuneboard.engines.prefix import Budget
 from tuneboard.engines.protocol import BASE, Answer, EngineInfo, Notice, Work
@@ -149,8 +148,7 @@ class TransformersEngine:
                 yield
         else:
             self._peft.set_adapter(self._names[candidate])
-            with merged(self._peft, self._names[candidate]):
-                yield
+            yield
 
     def _score(self, work: Sequence[Work]) -> Iterator[Answer]:
         parts: list[ScoredSequence] = []
