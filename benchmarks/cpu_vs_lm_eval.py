@@ -71,7 +71,7 @@ class Process:
 
 def run(command: Sequence[str]) -> Process:
     """Run a process to its end and measure it as a whole."""
-    env = {**os.environ, "OMP_WAIT_POLICY": "passive", "HF_HUB_OFFLINE": "1", "TQDM_DISABLE": "1"}
+    env = {**os.environ, "HF_HUB_OFFLINE": "1", "TQDM_DISABLE": "1"}
     started = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)
     output, errors = process.communicate()

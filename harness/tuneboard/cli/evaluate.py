@@ -245,11 +245,9 @@ def _terminable() -> Iterator[None]:
 
 
 def _prepare_libraries(debug: bool) -> None:
-    """Keep libraries from writing over the progress display and from spinning on a shared machine."""
+    """Keep libraries from writing over the progress display."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     os.environ.setdefault("TQDM_DISABLE", "1")
-    # On a busy machine threads that spin while they wait made small models 2 to 10 times slower.
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     if debug:
         return
     import logging
