@@ -173,6 +173,8 @@ def _child(
 
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (file_limit, file_limit))
+    # A test run in the background hands down a SIGINT that is ignored, which a terminal's would not be.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.argv = ["tuneboard", *argv]
     code = main(argv)
     while until is not None and not os.path.exists(until) and code == 0:
