@@ -199,7 +199,8 @@ def test_help_answers_in_under_300_ms() -> None:
 
 def test_one_signal_is_enough_to_stop(tmp_path: Path) -> None:
     program = (
-        "import sys, time, types\n"
+        "import signal, sys, time, types\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background gets it ignored\n"
         "from tuneboard.cli import main as cli\n"
         "module = types.SimpleNamespace(NAME='try', HELP='try', EXAMPLES='', add_arguments=lambda parser: None)\n"
         "def run(args):\n"
