@@ -14,6 +14,8 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, sdpa_mask
@@ -28,29 +30,59 @@ _SPECIAL = ("softcap", "s_aux", "position_bias", "sliding_window")
 
 
 @dataclass(frozen=True, slots=True)
+class Chunk:
+    """Neighbouring subtrees of a row.
+
+    Attributes:
+        queries: First query of the chunk, last query + 1.
+        slots: First slot of the row whose keys they see, last slot + 1.
+        mask: Additive mask within, shape [1, 1, queries, slots].
+    """
+
+    queries: tuple[int, int]
+    slots: tuple[int, int]
+    mask: torch.Tensor
+
+
+@dataclass(frozen=True, slots=True)
 class RowLayout:
     """Where the subtrees of a row stand.
 
     Attributes:
         depth: Cached tokens before the row.
-        chunks: ``(first slot, last slot + 1, additive mask within)``.
+        chunks: In order; together they hold all queries.
     """
 
     depth: int
-    chunks: tuple[tuple[int, int, torch.Tensor], ...]
+    chunks: tuple[Chunk, ...]
+
+    @property
+    def queries(self) -> int:
+        """Number of positions that attend."""
+        return self.chunks[-1].queries[1]
+
+    def only(self, kept: npt.NDArray[np.int64]) -> RowLayout:
+        """Return the layout of the queries ``kept`` alone, ascending slots of the row, shape [kept]."""
+        chunks = []
+        for chunk in self.chunks:
+            first, last = np.searchsorted(kept, chunk.slots)
+            if first < last:
+                mask = chunk.mask[:, :, torch.from_numpy(kept[first:last] - chunk.slots[0])]
+                chunks.append(Chunk((int(first), int(last)), chunk.slots, mask))
+        return RowLayout(self.depth, tuple(chunks))
 
 
-_layout: ContextVar[RowLayout | None] = ContextVar("row_layout", default=None)
+_layouts: ContextVar[dict[int, RowLayout]] = ContextVar("row_layouts", default={})  # noqa: B039  # never changed
 
 
 @contextmanager
-def laid_out(layout: RowLayout | None) -> Iterator[None]:
-    """Within it, models with ``TREE_ATTENTION`` attend by ``layout``."""
-    token = _layout.set(layout)
+def laid_out(*layouts: RowLayout) -> Iterator[None]:
+    """Within it, models with ``TREE_ATTENTION`` attend by the layout that has as many queries as they."""
+    token = _layouts.set({layout.queries: layout for layout in layouts})
     try:
         yield
     finally:
-        _layout.reset(token)
+        _layouts.reset(token)
 
 
 def chunked(starts: Sequence[int], size: int) -> list[tuple[int, int]]:
@@ -88,7 +120,7 @@ def _attend(
     dropout: float = 0.0,
     **options: Any,
 ) -> tuple[torch.Tensor, None]:
-    layout = _layout.get()
+    layout = _layouts.get().get(query.shape[2])
     uneven = query.shape[-1] != value.shape[-1]  # Latent attention (DeepSeek): the kernel wants equal widths.
     if layout is None or uneven or any(options.get(name) is not None for name in _SPECIAL):
         out, _ = sdpa_attention_forward(
@@ -109,9 +141,9 @@ def _within_chunks(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, layout: RowLayout, scaling: float | None
 ) -> tuple[torch.Tensor, torch.Tensor]:
     parts = []
-    for first, last, mask in layout.chunks:
-        slots = slice(layout.depth + first, layout.depth + last)
-        parts.append(_flash(query[:, :, first:last], key[:, :, slots], value[:, :, slots], mask, scaling))
+    for chunk in layout.chunks:
+        queries, slots = slice(*chunk.queries), slice(*(layout.depth + slot for slot in chunk.slots))
+        parts.append(_flash(query[:, :, queries], key[:, :, slots], value[:, :, slots], chunk.mask, scaling))
     if len(parts) == 1:
         return parts[0]
     outs, sums = zip(*parts, strict=True)

@@ -11,7 +11,8 @@ import numpy.typing as npt
 import torch
 from transformers.cache_utils import Cache, DynamicLayer
 
-from tuneboard.engines.attention import RowLayout, chunked, install, laid_out
+from tuneboard.engines.attention import Chunk, RowLayout, chunked, install, laid_out
+from tuneboard.engines.last_layer import LastLayer, only, pays
 from tuneboard.engines.tokens import Tokens
 
 #: Kinds of layers whose masks are made here.
@@ -100,11 +101,21 @@ class TreeModel:
             getattr(text_config, name, None) for name in _OTHER_WINDOWS
         )
         self._by_subtree = self._window is None and install(model)
+        self._last = LastLayer(model)
         self.cache = self.new_cache()
 
     def new_cache(self) -> Cache:
         """Return an empty cache whose layers are cut back without copying."""
         return Cache(layer_class_to_replicate=StackLayer)
+
+    @property
+    def trims(self) -> bool:
+        """Whether the last layer leaves out what nobody reads."""
+        return self._last.found
+
+    def stop_trimming(self) -> None:
+        """Compute the last layer in full from now on."""
+        self._last.restore()
 
     @property
     def depth(self) -> int:
@@ -140,9 +151,13 @@ class TreeModel:
         """
         depth = self.depth
         inside = np.tri(len(tokens), dtype=np.bool_) if allowed is None else allowed
-        wanted = torch.from_numpy(np.asarray(keep if len(keep) else [len(tokens) - 1], dtype=np.int64)).to(self.device)
-        options = {"logits_to_keep": wanted} if self._keeps_rows else {}
-        with laid_out(self._layout(inside, depth, subtrees) if self._by_subtree else None):
+        rows = np.asarray(keep if len(keep) else [len(tokens) - 1], dtype=np.int64)
+        wanted = torch.from_numpy(rows).to(self.device)
+        trims = self.trims and pays(len(rows), len(tokens))
+        options = {"logits_to_keep": 0 if trims else wanted} if self._keeps_rows else {}
+        layouts = [self._layout(inside, depth, subtrees)] if self._by_subtree else []
+        layouts += [layout.only(rows) for layout in layouts if trims]
+        with laid_out(*layouts), only(wanted if trims else None):
             output = self.model(
                 input_ids=torch.from_numpy(tokens.astype(np.int64)).to(self.device)[None],
                 position_ids=torch.from_numpy(positions.astype(np.int64)).to(self.device)[None],
@@ -151,7 +166,7 @@ class TreeModel:
                 use_cache=True,
                 **options,
             )
-        logits: torch.Tensor = output.logits[0] if self._keeps_rows else output.logits[0, wanted]
+        logits: torch.Tensor = output.logits[0] if self._keeps_rows or trims else output.logits[0, wanted]
         return logits if len(keep) else logits[:0]
 
     def row_masks(self, lengths: torch.Tensor, width: int) -> Any:
@@ -168,7 +183,7 @@ class TreeModel:
 
     def _layout(self, inside: npt.NDArray[np.bool_], depth: int, subtrees: Sequence[int]) -> RowLayout:
         spans = chunked(subtrees, len(inside))
-        return RowLayout(depth, tuple((a, b, self._additive(inside[a:b, a:b], 0)) for a, b in spans))
+        return RowLayout(depth, tuple(Chunk((a, b), (a, b), self._additive(inside[a:b, a:b], 0)) for a, b in spans))
 
     def _masks(self, positions: Tokens, inside: npt.NDArray[np.bool_], depth: int) -> Any:
         full = np.concatenate([np.ones((len(positions), depth), dtype=np.bool_), inside], axis=1)

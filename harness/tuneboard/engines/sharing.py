@@ -35,8 +35,15 @@ def can_share(tree: TreeModel, notice: Notice) -> bool:
         raise ModelError(f"{name} loads, but does not run on {tree.device}: {reason[0]}") from error
     if not tree.masks_all_layers:
         return False
+    if _agrees(tree, requests, plain, notice):
+        return True
+    tree.stop_trimming()
+    return _agrees(tree, requests, plain, notice)
+
+
+def _agrees(tree: TreeModel, requests: Sequence[ScoredSequence], plain: dict[int, float], notice: Notice) -> bool:
     try:
-        shared = _results(TreeScorer(tree, Budget(45, min_extend=8), notice).score(requests, order))
+        shared = _results(TreeScorer(tree, Budget(45, min_extend=8), notice).score(requests, [0] * len(requests)))
     except Exception:
         # What an architecture without a cache or with masks of its own raises is its own affair.
         return False
