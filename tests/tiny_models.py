@@ -43,6 +43,8 @@ MODEL_KINDS = (
     "mamba",
     "llama4_chunked",
 )
+#: Models that are not causal, with the kind of tokenizer that each comes with.
+OTHER_KINDS = {"bert": "cls", "t5": "t5"}
 
 MakeModel = Callable[..., Path]
 MakeAdapter = Callable[..., Path]
@@ -53,13 +55,15 @@ def make_tokenizer(kind: str = "bos") -> Any:
 
     Args:
         kind: ``bos`` puts a BOS token in front of texts, ``eos`` has an EOS token only and adds nothing, ``spaces``
-            marks words by a leading space as Llama 2 does, with a BOS token.
+            marks words by a leading space as Llama 2 does, with a BOS token, ``cls`` puts texts and pairs of texts
+            between CLS and SEP as BERT does, ``t5`` ends texts with EOS; the last two have a padding token.
     """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
     from transformers import PreTrainedTokenizerFast
 
     alphabet = pre_tokenizers.ByteLevel.alphabet()
-    special = ["</s>"] if kind == "eos" else ["<s>", "</s>"]
+    names = _SPECIAL.get(kind, {"bos_token": "<s>", "eos_token": "</s>"})
+    special = list(names.values())
     if kind == "spaces":
         tokenizer = Tokenizer(models.BPE(byte_fallback=True, unk_token="<unk>"))
         tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
@@ -74,10 +78,25 @@ def make_tokenizer(kind: str = "bos") -> Any:
         tokenizer.decoder = decoders.ByteLevel()
         trainer = trainers.BpeTrainer(vocab_size=VOCABULARY, special_tokens=special, initial_alphabet=alphabet)
     tokenizer.train_from_iterator(TEXTS, trainer)
-    if kind != "eos":
-        tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
-    names = {"eos_token": "</s>"} if kind == "eos" else {"bos_token": "<s>", "eos_token": "</s>"}
+    if frame := _FRAMES.get(kind, {"single": "<s> $A", "special_tokens": [("<s>", 0)]}):
+        tokenizer.post_processor = processors.TemplateProcessing(**frame)
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names)
+
+
+_SPECIAL = {
+    "eos": {"eos_token": "</s>"},
+    "cls": {"pad_token": "[PAD]", "cls_token": "[CLS]", "sep_token": "[SEP]", "mask_token": "[MASK]"},
+    "t5": {"pad_token": "<pad>", "eos_token": "</s>"},
+}
+_FRAMES: dict[str, dict[str, Any]] = {
+    "eos": {},
+    "cls": {
+        "single": "[CLS] $A [SEP]",
+        "pair": "[CLS] $A [SEP] $B:1 [SEP]:1",
+        "special_tokens": [("[CLS]", 1), ("[SEP]", 2)],
+    },
+    "t5": {"single": "$A </s>", "special_tokens": [("</s>", 1)]},
+}
 
 
 def _config(kind: str, vocabulary: int, context: int) -> Any:
@@ -167,6 +186,27 @@ def _config(kind: str, vocabulary: int, context: int) -> Any:
             no_rope_layers=[1, 0],
             moe_layers=[],
         ),
+        "bert": lambda: hf.BertConfig(
+            vocab_size=vocabulary,
+            pad_token_id=0,
+            **size,
+            intermediate_size=48,
+            max_position_embeddings=context,
+            initializer_range=0.2,
+        ),
+        "t5": lambda: hf.T5Config(
+            vocab_size=vocabulary,
+            pad_token_id=0,
+            eos_token_id=1,
+            decoder_start_token_id=0,
+            n_positions=context,
+            d_model=32,
+            d_kv=8,
+            d_ff=48,
+            num_layers=2,
+            num_heads=4,
+            feed_forward_proj="gated-gelu",
+        ),
     }
     return makers[kind]()
 
@@ -174,13 +214,19 @@ def _config(kind: str, vocabulary: int, context: int) -> Any:
 def save_model(
     folder: Path, kind: str = "llama", tokenizer: str = "bos", dtype: str = "float32", seed: int = 0
 ) -> Path:
-    """Write a random model with its tokenizer into ``folder``."""
-    import torch
-    from transformers import AutoModelForCausalLM
+    """Write a random model with its tokenizer into ``folder``.
 
-    words = make_tokenizer(tokenizer)
+    ``bert`` is saved as BERT itself is, with the heads that it was pretrained with and none for labels; ``bert`` and
+    ``t5`` come with tokenizers of their own, whatever ``tokenizer`` says.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM, BertForPreTraining, T5ForConditionalGeneration
+
+    words = make_tokenizer(OTHER_KINDS.get(kind, tokenizer))
     torch.manual_seed(seed)
-    model = AutoModelForCausalLM.from_config(_config(kind, -(-len(words) // 16) * 16, CONTEXT))
+    config = _config(kind, -(-len(words) // 16) * 16, CONTEXT)
+    makers = {"bert": BertForPreTraining, "t5": T5ForConditionalGeneration}
+    model = makers[kind](config) if kind in makers else AutoModelForCausalLM.from_config(config)
     model.to(getattr(torch, dtype)).save_pretrained(folder)
     words.save_pretrained(folder)
     return folder

@@ -24,8 +24,11 @@ _CONFIGS = (
     "vocab.json",
     "merges.txt",
     "chat_template.jinja",
+    "labels.json",
 )
 _ADAPTER_CONFIG = "adapter_config.json"
+#: Names of a classifier's labels: they decide what its scores mean.
+_LABELS = "labels.json"
 _ADAPTER_WEIGHTS = "adapter_model.safetensors"
 _PICKLES = ("*.bin", "*.pt", "*.pth")
 #: What torch calls the data types that a config may name.
@@ -75,7 +78,7 @@ def resolve_adapter(path: str, allow_pickle: bool = False) -> AdapterRef:
         weights = folder / pickled[0]
     if "peft_type" not in config:
         raise AdapterError(f"{folder / _ADAPTER_CONFIG} names no peft_type; expected the config of a PEFT adapter")
-    return AdapterRef(str(folder), _hash_files([folder / _ADAPTER_CONFIG, weights]), str(config["peft_type"]).upper())
+    return AdapterRef(str(folder), _hash_files([folder / _ADAPTER_CONFIG, weights, folder / _LABELS]), str(config["peft_type"]).upper())
 
 
 def _with(ref: ModelRef, **changes: Any) -> ModelRef:
@@ -144,7 +147,7 @@ def _adapter_from_hub(name: str) -> Path:
     from huggingface_hub.errors import HfHubHTTPError
 
     try:
-        return Path(snapshot_download(name, allow_patterns=["adapter_*"]))
+        return Path(snapshot_download(name, allow_patterns=["adapter_*", _LABELS]))
     except (HfHubHTTPError, OSError, ValueError) as error:
         raise AdapterError(f"no adapter at '{name}': no such folder, and the hub does not give it") from error
 

@@ -172,14 +172,14 @@ def test_an_adapter_for_more_or_fewer_layers_is_refused(
 
 
 def test_types_that_cannot_stand_together_are_refused(tiny_model: Any, tiny_adapter: Any, make_engine: Any) -> None:
-    from peft import PromptTuningConfig
+    from peft import AdaptionPromptConfig
 
     base = tiny_model("llama_untied")
     engine = make_engine(base, {"a": tiny_adapter(base, configs()["lora"])})
     with pytest.raises(AdapterError, match="is IA3, beside LORA; load it on its own"):
         engine.attach("b", resolve_adapter(str(tiny_adapter(base, configs()["ia3"]))))
-    prompts = PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=3)
-    with pytest.raises(AdapterError, match="is of type PROMPT_TUNING; the transformers engine serves LORA"):
+    prompts = AdaptionPromptConfig(task_type="CAUSAL_LM", adapter_len=3, adapter_layers=1)
+    with pytest.raises(AdapterError, match="is of type ADAPTION_PROMPT; the transformers engine serves LORA"):
         make_engine(base, {"p": tiny_adapter(base, prompts)})
 
 

@@ -5,21 +5,19 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
 import shlex
-import signal
 import sys
-import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from tuneboard.cli.options import existing_folder, name_and_value, non_negative_int, positive_int
+from tuneboard.cli.process import prepare_libraries, terminable
 from tuneboard.errors import UnknownName, UsageError
 
 if TYPE_CHECKING:
     from tuneboard.config import Suite
+    from tuneboard.engines.kinds import Kind
     from tuneboard.records import Candidate
 
 NAME = "evaluate"
@@ -109,12 +107,14 @@ def add_named(group: Any, option: str, text: str) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Evaluate and report; exit code 2 if any cell failed or is invalid."""
-    _prepare_libraries(args.debug)
+    prepare_libraries(args.debug)
     suite = _suite(args)
     candidates = _candidates(args)
+    from tuneboard.engines.kinds import OTHER_KINDS
     from tuneboard.evaluate import EvaluateRequest, Hooks, PromptSettings, evaluate
     from tuneboard.report.progress import Progress
     from tuneboard.report.results import evaluate_json, format_results
+    from tuneboard.tuning.cards import score_cards
 
     request = EvaluateRequest(
         candidates=candidates,
@@ -136,8 +136,11 @@ def run(args: argparse.Namespace) -> int:
         from tuneboard.sandbox import allow_unsafe
 
         allow_unsafe(True)
-    with _terminable(), Progress(quiet=args.quiet) as progress:
-        done = evaluate(request, Hooks(_engine_factory(args), progress))
+    with terminable(), Progress(quiet=args.quiet) as progress:
+        others = {kind: _engine_factory_of(kind, args) for kind in OTHER_KINDS}
+        done = evaluate(request, Hooks(_engine_factory(args), progress, others))
+        for name in score_cards(done.results):
+            progress.note(f"the card of {name} cannot be written; its scores are in {args.db}")
     if args.json:
         results = evaluate_json(done.run, str(args.db), done.seconds, done.engine, done.results)
         results["timing"] = dict(done.timing)
@@ -149,12 +152,16 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _engine_factory(args: argparse.Namespace) -> Any:
+    return _engine_factory_of("causal", args)
+
+
+def _engine_factory_of(kind: Kind, args: argparse.Namespace) -> Any:
     def load(ref: Any, notice: Any) -> Any:
+        from tuneboard.engines.kinds import load_engine
         from tuneboard.engines.loading import LoadOptions
-        from tuneboard.engines.transformers import TransformersEngine
 
         options = LoadOptions(args.device, args.trust_remote_code, args.allow_pickle, args.max_length)
-        return TransformersEngine(ref, options, notice)
+        return load_engine(kind, ref, options, notice)
 
     return load
 
@@ -225,35 +232,3 @@ def _pairs(text: str) -> dict[str, Any]:
         out[key.strip()] = value
         rest = rest[end:].strip(" ,")
     return out
-
-
-@contextmanager
-def _terminable() -> Iterator[None]:
-    """Let SIGTERM, which schedulers send, end an evaluation as Ctrl-C does: what was computed is kept."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def interrupt(number: int, frame: Any) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def _prepare_libraries(debug: bool) -> None:
-    """Keep libraries from writing over the progress display."""
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
-    os.environ.setdefault("TQDM_DISABLE", "1")
-    if debug:
-        return
-    import logging
-    import warnings
-
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    for name in ("lm_eval", "transformers", "datasets", "bitsandbytes", "peft", "huggingface_hub"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore")

@@ -49,7 +49,7 @@ class RowLayout:
     """Where the subtrees of a row stand.
 
     Attributes:
-        depth: Cached tokens before the row.
+        depth: Cached tokens before the row, virtual ones at the root included.
         chunks: In order; together they hold all queries.
     """
 

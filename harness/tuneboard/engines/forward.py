@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from transformers.cache_utils import Cache, DynamicLayer
+from transformers.cache_utils import Cache
 
 from tuneboard.engines.attention import Chunk, RowLayout, chunked, install, laid_out
+from tuneboard.engines.caches import StackLayer
 from tuneboard.engines.last_layer import LastLayer, only, pays
 from tuneboard.engines.tokens import Tokens
+from tuneboard.engines.virtual import VirtualTokens
 
 #: Kinds of layers whose masks are made here.
 _MASKED = frozenset({"full_attention", "sliding_attention"})
@@ -27,51 +29,6 @@ _OTHER_WINDOWS = (
 )
 
 
-class StackLayer(DynamicLayer):
-    """Keys and values of one layer in a buffer that grows by doubling, and is cut back without copying.
-
-    transformers' own layer concatenates at every call: at a 600-token prefix that copies more than it computes.
-    """
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__()
-        self.is_initialized: bool = False
-        self.keys: Any = None
-        self.values: Any = None
-        self.length = 0
-
-    def update(
-        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Append states of shape [1, heads, new, dim]; returns all states so far, as views."""
-        start, stop = self.length, self.length + key_states.shape[-2]
-        if not self.is_initialized:
-            self.keys, self.values = (_buffer(states, stop) for states in (key_states, value_states))
-            self.is_initialized = True
-        elif stop > self.keys.shape[-2]:
-            self.keys, self.values = (_grown(buffer, start, stop) for buffer in (self.keys, self.values))
-        self.keys[:, :, start:stop] = key_states
-        self.values[:, :, start:stop] = value_states
-        self.length = stop
-        return self.keys[:, :, :stop], self.values[:, :, :stop]
-
-    def get_seq_length(self) -> int:
-        """Return the number of cached tokens."""
-        return self.length
-
-
-def _buffer(states: torch.Tensor, length: int) -> torch.Tensor:
-    batch, heads, _, dim = states.shape
-    return states.new_empty(batch, heads, max(256, length), dim)
-
-
-def _grown(buffer: torch.Tensor, used: int, length: int) -> torch.Tensor:
-    batch, heads, capacity, dim = buffer.shape
-    grown = buffer.new_empty(batch, heads, max(length, 2 * capacity), dim)
-    grown[:, :, :used] = buffer[:, :, :used]
-    return grown
-
-
 class TreeModel:
     """A causal LM that scores tree-masked rows.
 
@@ -81,6 +38,7 @@ class TreeModel:
     Attributes:
         masks_all_layers: False where the config tells of layers that look back in a way the masks do not reproduce;
             short sequences would not show it.
+        root: Virtual tokens at the start of the cache, before all real ones.
     """
 
     def __init__(self, model: Any) -> None:
@@ -103,6 +61,7 @@ class TreeModel:
         self._by_subtree = self._window is None and install(model)
         self._last = LastLayer(model)
         self.cache = self.new_cache()
+        self.root = 0
 
     def new_cache(self) -> Cache:
         """Return an empty cache whose layers are cut back without copying."""
@@ -119,13 +78,35 @@ class TreeModel:
 
     @property
     def depth(self) -> int:
-        """Tokens in the cache."""
-        return int(self.cache.get_seq_length())
+        """Real tokens in the cache."""
+        return int(self.cache.get_seq_length()) - self.root
 
     def crop(self, depth: int) -> None:
-        """Cut the cache back to its first ``depth`` tokens, in every layer, even after a pass that broke off."""
+        """Cut the cache back to its first ``depth`` real tokens, in every layer, even after a pass that broke off."""
         for layer in self.cache.layers:
-            layer.length = min(layer.length, depth)
+            layer.length = min(layer.length, self.root + depth)
+
+    @torch.inference_mode()
+    def plant(self, virtual: VirtualTokens | None) -> None:
+        """Empty the cache and put an adapter's virtual tokens at its root, where they stay; None: nothing."""
+        self.root = 0
+        self.crop(0)
+        if virtual is None:
+            return
+        if virtual.embeddings is None:
+            for index, (keys, values) in enumerate(virtual.states()):
+                self.cache.update(keys.to(self.device, self.dtype), values.to(self.device, self.dtype), index)
+        else:
+            positions = np.arange(virtual.count)
+            self.model(
+                inputs_embeds=virtual.embeddings,
+                position_ids=torch.from_numpy(positions).to(self.device)[None],
+                attention_mask=self._masks(positions, np.tri(virtual.count, dtype=np.bool_), 0),
+                past_key_values=self.cache,
+                use_cache=True,
+                **({"logits_to_keep": 1} if self._keeps_rows else {}),
+            )
+        self.root = virtual.count
 
     @torch.inference_mode()
     def forward(
@@ -140,28 +121,28 @@ class TreeModel:
 
         Args:
             tokens: Shape [row].
-            positions: Position of each token in its sequence, shape [row].
+            positions: Position of each token among the real tokens of its sequence, shape [row].
             allowed: Tree mask among the row's tokens, shape [row, row]; None for one plain sequence. All of them
-                attend to everything that was cached before.
+                attend to everything that was cached before, the root included.
             keep: Slots of the row whose logits are wanted, shape [kept]; may be empty.
             subtrees: First slot of each part of the row that shares nothing with the others.
 
         Returns:
             Logits, shape [kept, vocabulary].
         """
-        depth = self.depth
+        cached, places = self.root + self.depth, self.root + positions.astype(np.int64)
         inside = np.tri(len(tokens), dtype=np.bool_) if allowed is None else allowed
         rows = np.asarray(keep if len(keep) else [len(tokens) - 1], dtype=np.int64)
         wanted = torch.from_numpy(rows).to(self.device)
         trims = self.trims and pays(len(rows), len(tokens))
         options = {"logits_to_keep": 0 if trims else wanted} if self._keeps_rows else {}
-        layouts = [self._layout(inside, depth, subtrees)] if self._by_subtree else []
+        layouts = [self._layout(inside, cached, subtrees)] if self._by_subtree else []
         layouts += [layout.only(rows) for layout in layouts if trims]
         with laid_out(*layouts), only(wanted if trims else None):
             output = self.model(
                 input_ids=torch.from_numpy(tokens.astype(np.int64)).to(self.device)[None],
-                position_ids=torch.from_numpy(positions.astype(np.int64)).to(self.device)[None],
-                attention_mask=self._masks(positions, inside, depth),
+                position_ids=torch.from_numpy(places).to(self.device)[None],
+                attention_mask=self._masks(places, inside, cached),
                 past_key_values=self.cache,
                 use_cache=True,
                 **options,
@@ -173,24 +154,25 @@ class TreeModel:
         """Return masks for one decoding step of many rows.
 
         Args:
-            lengths: Cached tokens of each row, which is also the position of its new token, shape [rows].
-            width: Tokens to mask over.
+            lengths: Cached tokens of each row, which is also the position of its new token, shape [rows]; both count
+                the root.
+            width: Tokens to mask over, the root included.
         """
         places = np.arange(width)[None, :]
         ends = lengths.numpy()[:, None]
         full = places <= ends
         return self._by_layer(full, full if self._window is None else full & (ends - places < self._window), 1)
 
-    def _layout(self, inside: npt.NDArray[np.bool_], depth: int, subtrees: Sequence[int]) -> RowLayout:
+    def _layout(self, inside: npt.NDArray[np.bool_], cached: int, subtrees: Sequence[int]) -> RowLayout:
         spans = chunked(subtrees, len(inside))
-        return RowLayout(depth, tuple(Chunk((a, b), (a, b), self._additive(inside[a:b, a:b], 0)) for a, b in spans))
+        return RowLayout(cached, tuple(Chunk((a, b), (a, b), self._additive(inside[a:b, a:b], 0)) for a, b in spans))
 
-    def _masks(self, positions: Tokens, inside: npt.NDArray[np.bool_], depth: int) -> Any:
-        full = np.concatenate([np.ones((len(positions), depth), dtype=np.bool_), inside], axis=1)
+    def _masks(self, places: npt.NDArray[np.int64], inside: npt.NDArray[np.bool_], cached: int) -> Any:
+        full = np.concatenate([np.ones((len(places), cached), dtype=np.bool_), inside], axis=1)
         near = full
         if self._window is not None:
-            key_positions = np.concatenate([np.arange(depth), positions])
-            near = full & (positions[:, None] - key_positions[None, :] < self._window)
+            key_places = np.concatenate([np.arange(cached), places])
+            near = full & (places[:, None] - key_places[None, :] < self._window)
         return self._by_layer(full, near, 0)
 
     def _by_layer(self, full: npt.NDArray[np.bool_], near: npt.NDArray[np.bool_], axis: int) -> Any:

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers.cache_utils import Cache, DynamicLayer
+from transformers.cache_utils import Cache
 
+from tuneboard.engines.caches import RowLayer, RowState
 from tuneboard.engines.forward import TreeModel
 from tuneboard.engines.memory import is_out_of_memory, release
 from tuneboard.engines.prefix import Budget, Crop, Extend, Pack, Plan, lay_out
@@ -56,59 +57,6 @@ class _Row:
     generator: torch.Generator | None
     tokens: list[int] = field(default_factory=list)
     broken: bool = False
-
-
-class RowLayer(DynamicLayer):
-    """Keys and values of one layer for many rows; each decoding step writes one token per row at its own length."""
-
-    def __init__(self, rows: RowState) -> None:
-        super().__init__()
-        self.rows = rows
-        self.keys: Any = None
-        self.values: Any = None
-        self.is_initialized = True
-
-    def admit(self, row: int, keys: torch.Tensor, values: torch.Tensor, capacity: int) -> None:
-        """Copy a prompt's states, shape [heads, length, dim], into a row."""
-        heads, length, dim = keys.shape
-        if self.keys is None:
-            self.keys, self.values = (keys.new_zeros(self.rows.limit, heads, capacity, dim) for _ in range(2))
-        elif capacity > self.keys.shape[2]:
-            grow = (0, 0, 0, capacity - self.keys.shape[2])
-            self.keys, self.values = (torch.nn.functional.pad(buffer, grow) for buffer in (self.keys, self.values))
-        self.keys[row, :, :length], self.values[row, :, :length] = keys, values
-
-    def move(self, source: int, target: int, length: int) -> None:
-        """Copy one row over another."""
-        for buffer in (self.keys, self.values):
-            buffer[target, :, :length] = buffer[source, :, :length]
-
-    def update(
-        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Write states of shape [active rows, heads, 1, dim] and return all of the active rows' states."""
-        active, lengths = self.rows.active, self.rows.lengths
-        self.keys[active, :, lengths] = key_states[:, :, 0]
-        self.values[active, :, lengths] = value_states[:, :, 0]
-        count, width = len(active), self.rows.width
-        return self.keys[:count, :, :width], self.values[:count, :, :width]
-
-    def get_seq_length(self) -> int:
-        """Return the width of the widest active row."""
-        return self.rows.width - 1
-
-
-@dataclass(slots=True)
-class RowState:
-    """What all layers of a row cache share."""
-
-    limit: int
-    active: torch.Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.long))
-    """0 to active rows - 1."""
-    lengths: torch.Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.long))
-    """Cached tokens of each active row."""
-    width: int = 0
-    """Cached tokens of the longest active row, the one being written included."""
 
 
 class Generator:
@@ -190,10 +138,11 @@ class _Batch:
         row = lay_out(self.plan, step)
         ends = np.asarray([path[-1] for path in row.slots.values()], dtype=np.int64)
         keep, at = np.unique(ends, return_inverse=True)
+        before = self.model.root + step.depth
         logits = self.model.forward(row.tokens, row.positions, row.allowed, keep, row.subtrees)
         self.computed += len(row.tokens)
         for place, (sequence, path) in zip(at.tolist(), row.slots.items(), strict=True):
-            cached = np.concatenate([np.arange(step.depth), path + step.depth])
+            cached = np.concatenate([np.arange(before), path + before])
             for member in self.members[sequence]:
                 while len(self.rows) >= self.state.limit:
                     yield from self._decode()
@@ -213,7 +162,8 @@ class _Batch:
         self.rows.append(_Row(index, prompt, generator))
 
     def _length(self, row: _Row) -> int:
-        return len(row.prompt.tokens) + len(row.tokens) - 1
+        """Cached tokens of a row, which is also the place of its newest one."""
+        return self.model.root + len(row.prompt.tokens) + len(row.tokens) - 1
 
     @torch.inference_mode()
     def _decode(self) -> Iterator[Generated]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -88,34 +90,44 @@ def load_model(ref: ModelRef, options: LoadOptions) -> tuple[Any, Any]:
 
 
 def attach_adapter(model: Any, name: str, adapter: AdapterRef) -> Any:
-    """Add an adapter to a base model or to one that has adapters already; returns the model to use from now on.
+    """Inject an adapter into a base model or into one that has adapters already; returns the model to use from now on.
 
     Raises:
         AdapterError: It does not fit: other shapes, missing modules, a type that cannot stand beside the others.
     """
     import peft
-    from safetensors import SafetensorError
 
     if adapter.kind not in INJECTED:
-        raise AdapterError(
-            f"adapter {adapter.path} is of type {adapter.kind}; the transformers engine serves {', '.join(INJECTED)}"
-        )
+        raise AdapterError(f"adapter {adapter.path} is of type {adapter.kind}; expected one of {', '.join(INJECTED)}")
     base = model
     try:
-        config = peft.PeftConfig.from_pretrained(adapter.path)
-        config.inference_mode = True
-        if not isinstance(model, peft.PeftModel):
-            model = peft.PeftModelForCausalLM(model, config, adapter_name=name)
-        _check_complete(adapter, name, model.load_adapter(adapter.path, name))
+        with adapter_faults(adapter):
+            config = peft.PeftConfig.from_pretrained(adapter.path)
+            config.inference_mode = True
+            if not isinstance(model, peft.PeftModel):
+                model = peft.PeftModelForCausalLM(model, config, adapter_name=name)
+            _check_complete(adapter, name, model.load_adapter(adapter.path, name))
     except AdapterError:
         _take_out(base, name)
         raise
-    except (ValueError, RuntimeError, KeyError, TypeError, OSError, SafetensorError) as error:
-        _take_out(base, name)
-        raise AdapterError(_explain_adapter(adapter, error)) from error
     speed_up(model)
     model.eval()
     return model
+
+
+@contextmanager
+def adapter_faults(adapter: AdapterRef) -> Iterator[None]:
+    """Within it, what libraries raise over an adapter's files becomes one line.
+
+    Raises:
+        AdapterError: The adapter cannot be read, or has other shapes than the base.
+    """
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except (ValueError, RuntimeError, KeyError, TypeError, OSError, SafetensorError) as error:
+        raise AdapterError(_explain_adapter(adapter, error)) from error
 
 
 def _check_complete(adapter: AdapterRef, name: str, result: Any) -> None:

@@ -16,13 +16,19 @@ from tuneboard.engines.generation import Generated, Prompt
 from tuneboard.engines.sampling import BROKEN, choose
 from tuneboard.engines.scoring import Scored, pick, summed
 from tuneboard.engines.tokens import ScoredSequence, Tokens
+from tuneboard.engines.virtual import VirtualTokens
 
 
 class PlainScorer:
-    """Scores each distinct input with one ordinary forward pass."""
+    """Scores each distinct input with one ordinary forward pass.
 
-    def __init__(self, model: Any) -> None:
-        self.model = model
+    Args:
+        model: A transformers causal LM.
+        virtual: Virtual tokens to put before every sequence.
+    """
+
+    def __init__(self, model: Any, virtual: VirtualTokens | None = None) -> None:
+        self.model, self.virtual = model, virtual
 
     def score(self, requests: Sequence[ScoredSequence], order: Sequence[int]) -> Iterator[Scored]:
         """Score all requests, yielding after every forward pass; see ``scoring.TreeScorer.score``."""
@@ -43,17 +49,22 @@ class PlainScorer:
     @torch.inference_mode()
     def logits(self, tokens: Tokens) -> torch.Tensor:
         """Return the logits of one sequence, shape [length, vocabulary]."""
-        device = next(self.model.parameters()).device
-        ids = torch.from_numpy(tokens.astype(np.int64))[None].to(device)
-        out: torch.Tensor = self.model(input_ids=ids, use_cache=False).logits[0]
+        inputs = {"use_cache": False} | _inputs(self.model, tokens, self.virtual)
+        out: torch.Tensor = self.model(**inputs).logits[0, -len(tokens) :]
         return out
 
 
 class PlainGenerator:
-    """Generates one text at a time with whatever cache the model brings."""
+    """Generates one text at a time with whatever cache the model brings.
 
-    def __init__(self, model: Any, tokenizer: Any) -> None:
-        self.model, self.tokenizer = model, tokenizer
+    Args:
+        model: A transformers causal LM.
+        tokenizer: Its tokenizer.
+        virtual: Virtual tokens to put before every prompt.
+    """
+
+    def __init__(self, model: Any, tokenizer: Any, virtual: VirtualTokens | None = None) -> None:
+        self.model, self.tokenizer, self.virtual = model, tokenizer, virtual
 
     def generate(self, prompts: Sequence[Prompt], order: Sequence[int]) -> Iterator[Generated]:
         """Generate all texts, yielding each as it ends; see ``generation.Generator.generate``."""
@@ -64,22 +75,25 @@ class PlainGenerator:
     def _one(self, index: int, prompt: Prompt) -> Generated:
         rules = prompt.rules
         tokens: list[int] = []
-        device = next(self.model.parameters()).device
         generator = torch.Generator().manual_seed(prompt.seed) if rules.do_sample else None
-        ids = torch.from_numpy(prompt.tokens.astype(np.int64))[None].to(device)
         state: dict[str, Any] = {}
         while len(tokens) < prompt.max_new_tokens:
-            output = self.model(input_ids=ids, use_cache=True, **state)
-            state = {k: output[k] for k in ("past_key_values", "cache_params") if output.get(k) is not None}
             history = [*prompt.tokens.tolist(), *tokens]
+            new = np.asarray(tokens[-1:] if state else history)
+            inputs = _inputs(self.model, new, None if state else self.virtual)
+            output = self.model(**{"use_cache": True} | inputs | state)
+            state = {k: output[k] for k in ("past_key_values", "cache_params") if output.get(k) is not None}
             token = choose(output.logits[:, -1], [rules], [history], [generator])[0]
             if token == BROKEN:
-                return Generated(index, None, len(prompt.tokens) + len(tokens), len(tokens))
+                return Generated(index, None, len(history), len(tokens))
             tokens.append(token)
             text = self.tokenizer.decode(tokens)
             if tokens[-1] in rules.end_ids or any(term in text for term in rules.stop if term):
                 break
-            last = tokens[-1:] if state else history + tokens[-1:]
-            ids = torch.tensor([last], device=device)
         text = rules.finish(self.tokenizer.decode(tokens, skip_special_tokens=True))
         return Generated(index, text, len(prompt.tokens) + len(tokens) - 1, len(tokens))
+
+
+def _inputs(model: Any, tokens: Tokens, virtual: VirtualTokens | None) -> dict[str, Any]:
+    ids = torch.from_numpy(tokens.astype(np.int64))[None].to(next(model.parameters()).device)
+    return {"input_ids": ids} if virtual is None else virtual.inputs(model, ids)

@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-import contextlib
-import math
+import copy
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
+from tuneboard.engines.accounting import Ledger, OpenScore, distinct_shares
+from tuneboard.engines.adapters import Adapters, Serving
 from tuneboard.engines.forward import TreeModel
 from tuneboard.engines.generation import Generator, Prompt
-from tuneboard.engines.loading import LoadOptions, attach_adapter, load_model
+from tuneboard.engines.loading import LoadOptions, load_model
 from tuneboard.engines.plain import PlainGenerator, PlainScorer
 from tuneboard.engines.prefix import Budget
-from tuneboard.engines.protocol import BASE, Answer, EngineInfo, Notice, Work
+from tuneboard.engines.protocol import Answer, EngineInfo, Notice, Work
 from tuneboard.engines.sampling import RuleBook
 from tuneboard.engines.scoring import TreeScorer
 from tuneboard.engines.sharing import can_share
-from tuneboard.engines.tokens import Encoder, ScoredSequence, common_prefix, context_length, sort_key
-from tuneboard.errors import AdapterError, EngineError, ModelError
+from tuneboard.engines.tokens import Encoder, ScoredSequence, context_length
+from tuneboard.errors import EngineError, ModelError
 from tuneboard.records import AdapterRef, ModelRef, TokenCount
 
 #: Tokens of one forward pass. On two cores 768 is 5 % faster than 512 and than 1024; a GPU wants more.
@@ -34,6 +34,9 @@ _MIN_EXTEND = {"cpu": 24, "cuda": 256, "mps": 64}
 
 class TransformersEngine:
     """Answers requests with a transformers model; see ``protocol.Engine``.
+
+    Where a candidate puts virtual tokens before every sequence, its context holds that many real tokens less, and the
+    same rules of truncation cut to what is left: a long request may keep a few tokens less than the base's does.
 
     Args:
         ref: The base model.
@@ -53,9 +56,6 @@ class TransformersEngine:
         self.model, self.tokenizer = load_model(ref, options)
         self.encoder = Encoder(self.tokenizer, options.max_length or context_length(self.model.config, self.tokenizer))
         self.tree = TreeModel(self.model)
-        self._peft: Any = None
-        self._names: dict[str, str] = {}
-        self._kind: str | None = None
         self._requests: dict[tuple[Any, ...], list[ScoredSequence]] = {}
         kind = self.tree.device.type
         self.budget = Budget(_ROW_TOKENS.get(kind, 512), min_extend=_MIN_EXTEND.get(kind, 24))
@@ -63,6 +63,7 @@ class TransformersEngine:
         self.shares_prefixes = can_share(self.tree, notice)
         if not self.shares_prefixes:
             notice(f"{type(self.model).__name__} cannot share prefixes; every request is computed whole")
+        self._adapters = Adapters(self.tree, self.shares_prefixes, self.encoder.max_length, notice)
         self._load_s = time.perf_counter() - started
 
     @property
@@ -94,12 +95,8 @@ class TransformersEngine:
         Raises:
             AdapterError: It does not fit, or is of another type than those attached already.
         """
-        if self._kind not in (None, adapter.kind):
-            raise AdapterError(f"adapter {adapter.path} is {adapter.kind}, beside {self._kind}; load it on its own")
         started = time.perf_counter()
-        inner = f"candidate{len(self._names)}"
-        self._peft = attach_adapter(self._peft if self._peft is not None else self.model, inner, adapter)
-        self._kind, self._names[name] = adapter.kind, inner
+        self._adapters.attach(name, adapter)
         self._load_s += time.perf_counter() - started
 
     def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
@@ -118,7 +115,7 @@ class TransformersEngine:
 
     def close(self) -> None:
         """Free the model."""
-        self.tree = self.model = self._peft = None  # type: ignore[assignment]
+        self.tree = self.model = self._adapters = None  # type: ignore[assignment]
         self._requests.clear()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
@@ -132,65 +129,63 @@ class TransformersEngine:
         for candidate, items in by_candidate.items():
             texts = [item for item in items if item.kind == "generate_until"]
             scores = [item for item in items if item.kind != "generate_until"]
-            with self._active(candidate):
-                yield from _guarded(scores, self._score(scores))
-                yield from _guarded(texts, self._generate(texts))
+            with self._adapters.active(candidate) as serving:
+                yield from _guarded(scores, self._score(scores, serving))
+                yield from _guarded(texts, self._generate(texts, serving))
         self.encoder.forget()
 
-    @contextlib.contextmanager
-    def _active(self, candidate: str) -> Iterator[None]:
-        if candidate != BASE and candidate not in self._names:
-            raise EngineError(f"no adapter named '{candidate}' is attached")
-        if self._peft is None:
-            yield
-        elif candidate == BASE:
-            with self._peft.disable_adapter():
-                yield
-        else:
-            self._peft.set_adapter(self._names[candidate])
-            yield
-
-    def _score(self, work: Sequence[Work]) -> Iterator[Answer]:
+    def _score(self, work: Sequence[Work], serving: Serving) -> Iterator[Answer]:
+        encoder = self._encoder(serving)
         parts: list[ScoredSequence] = []
         owners: list[int] = []
-        open_parts: dict[int, _Sum] = {}
+        open_scores: dict[int, OpenScore] = {}
         for place, item in enumerate(work):
             try:
-                mine = self._encoded(item)
+                mine = self._encoded(item, encoder)
             except EngineError as error:
                 yield Answer(item.id, None, str(error))
                 continue
-            open_parts[place] = _Sum(len(mine), sum(part.truncated for part in mine))
+            open_scores[place] = OpenScore(len(mine), sum(part.truncated for part in mine))
             owners += [place] * len(mine)
             parts += mine
             if not mine:
                 yield Answer(item.id, 0.0)
         order = [work[owner].group for owner in owners]
-        tokens = _Ledger(parts)
-        scorer = TreeScorer(self.tree, self.budget, self.notice) if self.shares_prefixes else PlainScorer(self.model)
-        for passed in scorer.score(parts, order):
-            tokens.add(passed.computed)
+        ledger = Ledger(parts)
+        for passed in self._scorer(serving).score(parts, order):
+            ledger.add(passed.computed)
             for index, logprob, greedy in passed.results:
-                item, total = work[owners[index]], open_parts[owners[index]]
-                if total.add(logprob, greedy, tokens.take(index)):
-                    yield total.answer(item)
+                item, score = work[owners[index]], open_scores[owners[index]]
+                if score.add(logprob, greedy, ledger.take(index)):
+                    yield score.answer(item)
 
-    def _encoded(self, item: Work) -> list[ScoredSequence]:
-        key = (item.kind, *item.arguments)
+    def _scorer(self, serving: Serving) -> TreeScorer | PlainScorer:
+        if serving.shares_prefixes:
+            return TreeScorer(self.tree, self.budget, self.notice)
+        return PlainScorer(self.model, serving.virtual)
+
+    def _encoder(self, serving: Serving) -> Encoder:
+        """Return an encoder for what the virtual tokens leave of the context; all remember the same encodings."""
+        if serving.virtual is None:
+            return self.encoder
+        narrow = copy.copy(self.encoder)
+        narrow.max_length -= serving.virtual.count
+        return narrow
+
+    def _encoded(self, item: Work, encoder: Encoder) -> list[ScoredSequence]:
+        key = (encoder.max_length, item.kind, *item.arguments)
         if key not in self._requests:
             rolling = item.kind == "loglikelihood_rolling"
-            self._requests[key] = (
-                self.encoder.windows(item.arguments[0]) if rolling else [self.encoder.pair(*item.arguments)]
-            )
+            self._requests[key] = encoder.windows(item.arguments[0]) if rolling else [encoder.pair(*item.arguments)]
         return self._requests[key]
 
-    def _generate(self, work: Sequence[Work]) -> Iterator[Answer]:
-        book = RuleBook(self.tokenizer, self.model.generation_config)
+    def _generate(self, work: Sequence[Work], serving: Serving) -> Iterator[Answer]:
+        book, encoder = RuleBook(self.tokenizer, self.model.generation_config), self._encoder(serving)
         prompts, items, cut = [], [], []
         for item in work:
             try:
                 rules = book.rules(item.arguments[1])
-                tokens, room, truncated = self.encoder.prompt(item.arguments[0], rules.max_new_tokens)
+                tokens, room, truncated = encoder.prompt(item.arguments[0], rules.max_new_tokens)
             except EngineError as error:
                 yield Answer(item.id, None, str(error))
                 continue
@@ -199,13 +194,8 @@ class TransformersEngine:
             cut.append(truncated)
         if not prompts:
             return
-        generator = (
-            Generator(self.tree, self.tokenizer, self.budget, self.rows, self.notice)
-            if self.shares_prefixes
-            else PlainGenerator(self.model, self.tokenizer)
-        )
-        distinct = _shares([prompt.tokens for prompt in prompts])
-        for done in generator.generate(prompts, [item.group for item in items]):
+        distinct = distinct_shares([prompt.tokens for prompt in prompts])
+        for done in self._generator(serving).generate(prompts, [item.group for item in items]):
             asked = len(prompts[done.index].tokens) + done.new_tokens
             count = TokenCount(
                 computed=done.computed,
@@ -216,60 +206,10 @@ class TransformersEngine:
             problem = "the model's scores of the next token are not numbers" if done.text is None else None
             yield Answer(items[done.index].id, done.text, problem, count)
 
-
-@dataclass(slots=True)
-class _Sum:
-    """Collects the windows of one request."""
-
-    missing: int
-    truncated: int
-    logprob: float = 0.0
-    greedy: bool = True
-    tokens: TokenCount = field(default_factory=TokenCount)
-
-    def add(self, logprob: float, greedy: bool, tokens: TokenCount) -> bool:
-        self.missing -= 1
-        self.logprob += logprob
-        self.greedy &= greedy
-        self.tokens += tokens
-        return self.missing == 0
-
-    def answer(self, item: Work) -> Answer:
-        tokens = self.tokens + TokenCount(truncated=int(self.truncated > 0))
-        if math.isnan(self.logprob):
-            return Answer(item.id, None, "the model's log-probability is not a number", tokens)
-        rolling = item.kind == "loglikelihood_rolling"
-        return Answer(item.id, self.logprob if rolling else (self.logprob, self.greedy), tokens=tokens)
-
-
-class _Ledger:
-    """Books the tokens of passes on the requests that they answered; sums are exact, single shares are not."""
-
-    def __init__(self, parts: Sequence[ScoredSequence]) -> None:
-        self._parts = parts
-        self._distinct = _shares([part.tokens for part in parts])
-        self._open = 0
-        self._left = len(parts)
-
-    def add(self, computed: int) -> None:
-        self._open += computed
-
-    def take(self, index: int) -> TokenCount:
-        length = len(self._parts[index].tokens)
-        self._left -= 1
-        computed = min(self._open, length) if self._left else self._open
-        self._open -= computed
-        return TokenCount(computed, length - computed, self._distinct[index])
-
-
-def _shares(sequences: Sequence[Any]) -> list[int]:
-    """Distinct prefix-tree nodes of all sequences, booked on the first sequence that has them."""
-    out = [0] * len(sequences)
-    before = None
-    for index in sorted(range(len(sequences)), key=lambda i: sort_key(sequences[i])):
-        out[index] = len(sequences[index]) - (0 if before is None else common_prefix(before, sequences[index]))
-        before = sequences[index]
-    return out
+    def _generator(self, serving: Serving) -> Generator | PlainGenerator:
+        if serving.shares_prefixes:
+            return Generator(self.tree, self.tokenizer, self.budget, self.rows, self.notice)
+        return PlainGenerator(self.model, self.tokenizer, serving.virtual)
 
 
 def _guarded(work: Sequence[Work], answers: Iterator[Answer]) -> Iterator[Answer]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
 
 from tuneboard.engines.protocol import BASE, Engine, Work
 from tuneboard.errors import EngineError
@@ -13,6 +14,15 @@ _CANARIES = (
     ("Once upon a time, there was a", " little girl"),
     ("def add(a, b):\n    return", " a + b"),
 )
+
+
+@runtime_checkable
+class SelfComparing(Protocol):
+    """An engine whose log-probabilities are of labels, which canary prompts cannot ask for."""
+
+    def shift(self, name: str, contexts: Sequence[str]) -> float:
+        """Return the largest change of a log-probability that an adapter makes; 0 if it makes none."""
+        ...
 
 
 def unapplied(engine: Engine, adapters: Sequence[str]) -> dict[str, str]:
@@ -27,6 +37,8 @@ def unapplied(engine: Engine, adapters: Sequence[str]) -> dict[str, str]:
     """
     if not adapters:
         return {}
+    if isinstance(engine, SelfComparing):
+        return _without_shift(engine, adapters)
     base, again = _scores(engine, BASE), _scores(engine, BASE)
     noise = max(abs(a - b) for a, b in zip(base, again, strict=True))
     found = {}
@@ -38,11 +50,26 @@ def unapplied(engine: Engine, adapters: Sequence[str]) -> dict[str, str]:
             continue
         largest = max(abs(a - b) for a, b in zip(base, own, strict=True))
         if largest <= max(1e-7, 2 * noise):
-            found[name] = (
-                f"adapter '{name}' was not applied: it changes no log-probability on {len(_CANARIES)} canary prompts; "
-                "check that it was trained and saved"
-            )
+            found[name] = _reason(name)
     return found
+
+
+def _without_shift(engine: SelfComparing, adapters: Sequence[str]) -> dict[str, str]:
+    found = {}
+    for name in adapters:
+        try:
+            if not engine.shift(name, [context for context, _ in _CANARIES]):
+                found[name] = _reason(name)
+        except EngineError as error:
+            found[name] = str(error)
+    return found
+
+
+def _reason(name: str) -> str:
+    return (
+        f"adapter '{name}' was not applied: it changes no log-probability on {len(_CANARIES)} canary prompts; "
+        "check that it was trained and saved"
+    )
 
 
 def _scores(engine: Engine, name: str) -> list[float]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from tuneboard.config import Suite
+from tuneboard.engines.kinds import Kind
 from tuneboard.engines.protocol import Engine, Notice
 from tuneboard.records import Candidate, CellStatus, ModelRef, TaskResult
 
@@ -76,7 +77,9 @@ class Hooks:
     """What an evaluation needs from outside."""
 
     load_engine: EngineFactory
+    """For causal models, and for every kind that ``others`` does not name."""
     listener: Listener
+    others: Mapping[Kind, EngineFactory] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

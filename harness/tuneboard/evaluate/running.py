@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from tuneboard.engines.protocol import BASE, Engine, EngineInfo
@@ -14,6 +13,7 @@ from tuneboard.errors import StoreError, TuneboardError
 from tuneboard.evaluate.canary import unapplied
 from tuneboard.evaluate.cells import Cell, CellWriter, OpenWork
 from tuneboard.evaluate.grouping import group_results
+from tuneboard.evaluate.placing import EngineGroup, engine_groups, without_headless
 from tuneboard.evaluate.provenance import provenance
 from tuneboard.evaluate.recording import RecordedTask, record
 from tuneboard.evaluate.request import EvaluateRequest, Evaluation, Hooks
@@ -33,19 +33,13 @@ def evaluate(request: EvaluateRequest, hooks: Hooks) -> Evaluation:
     return _Evaluating(request, hooks).run()
 
 
-@dataclass(frozen=True, slots=True)
-class _EngineGroup:
-    """Candidates that one loaded model serves: the base, and adapters of one kind."""
-
-    candidates: tuple[Candidate, ...]
-
-
 class _Evaluating:
     def __init__(self, request: EvaluateRequest, hooks: Hooks) -> None:
-        self.request, self.hooks = request, hooks
+        candidates, self.left_out = without_headless(request.candidates)
+        self.request, self.hooks = replace(request, candidates=candidates), hooks
         self.started = time.perf_counter()
         self.store = Store(request.db)
-        self.info: EngineInfo | None = None
+        self.infos: list[EngineInfo] = []
         self._run_id: str | None = None
         self._recorded: dict[str, dict[str, RecordedTask]] = {}
         self.results: dict[tuple[str, str], TaskResult] = {}
@@ -57,9 +51,11 @@ class _Evaluating:
             self.store.check(candidate)
         _refuse_unwritable(self.request.db)
         self.loaded = load_tasks(self._task_request())
+        for reason in self.left_out.values():
+            self.hooks.listener.note(reason)
         status = "failed"
         try:
-            for group in _engine_groups(self.request.candidates):
+            for group in engine_groups(self.request.candidates):
                 self._evaluate_group(group)
             status = "done" if all(r.status in ("done", "reused") for r in self.results.values()) else "incomplete"
         except KeyboardInterrupt:
@@ -85,14 +81,14 @@ class _Evaluating:
 
     def _engine_facts(self) -> Mapping[str, str]:
         dtype = self.request.candidates[0].model.dtype
-        if self.info is None:
+        if not self.infos:
             return {"name": self.request.engine, "version": "", "device": "", "dtype": dtype}
-        info = self.info
-        return {"name": info.name, "version": info.version, "device": info.device, "dtype": info.dtype}
+        first = self.infos[0]
+        # Different kinds of models have engines of their own, all on the same device.
+        names = " + ".join(dict.fromkeys(info.name for info in self.infos))
+        return {"name": names, "version": first.version, "device": first.device, "dtype": first.dtype}
 
     def _task_request(self) -> TaskRequest:
-        from dataclasses import replace
-
         request, tasks = self.request, self.request.suite.tasks
         if request.limit is not None:
             tasks = tuple(replace(task, limit=request.limit) for task in tasks)
@@ -117,7 +113,7 @@ class _Evaluating:
             self._recorded[which] = {name: record(name, self.loaded, self.request, chat) for name in self.loaded.tasks}
         return self._recorded[which]
 
-    def _evaluate_group(self, group: _EngineGroup) -> None:
+    def _evaluate_group(self, group: EngineGroup) -> None:
         work = OpenWork(self.store, self.hooks.listener)
         writer = CellWriter(self.store, lambda: self.run_id, self.hooks.listener, self.request.seed, self.results)
         cells = [
@@ -167,7 +163,7 @@ class _Evaluating:
         found = isolation()
         return None if found.method else f"{found.reason}; or add --unsafe-code to run generated code unprotected"
 
-    def _engine(self, group: _EngineGroup) -> tuple[Engine | None, TuneboardError | None]:
+    def _engine(self, group: EngineGroup) -> tuple[Engine | None, TuneboardError | None]:
         """Load the engine of a group, or return why it cannot be; raises that where nothing has been stored yet."""
         try:
             return self._load(group), None
@@ -176,9 +172,10 @@ class _Evaluating:
                 raise
             return None, error
 
-    def _load(self, group: _EngineGroup) -> Engine:
+    def _load(self, group: EngineGroup) -> Engine:
         self.hooks.listener.note(f"loading {group.candidates[0].model.id}")
-        engine = self.hooks.load_engine(group.candidates[0].model, self.hooks.listener.note)
+        load = self.hooks.others.get(group.kind, self.hooks.load_engine)
+        engine = load(group.candidates[0].model, self.hooks.listener.note)
         try:
             for candidate in group.candidates:
                 if candidate.adapter is not None:
@@ -186,10 +183,10 @@ class _Evaluating:
         except BaseException:
             engine.close()
             raise
-        self.info = self.info or engine.info
+        self.infos.append(engine.info)
         return engine
 
-    def _answer(self, engine: Engine, group: _EngineGroup, work: OpenWork, writer: CellWriter) -> None:
+    def _answer(self, engine: Engine, group: EngineGroup, work: OpenWork, writer: CellWriter) -> None:
         names = [cell.candidate.name for cell in work.cells if cell.candidate.adapter is not None]
         for name, reason in unapplied(engine, list(dict.fromkeys(names))).items():
             self.hooks.listener.note(reason)
@@ -203,19 +200,6 @@ class _Evaluating:
         tasks = [*self.loaded.tasks, *self.loaded.groups]
         names = [candidate.name for candidate in self.request.candidates]
         return tuple(self.results[n, t] for t in tasks for n in names if (n, t) in self.results)
-
-
-def _engine_groups(candidates: Sequence[Candidate]) -> Iterator[_EngineGroup]:
-    """Candidates that can share a loaded model; a base goes with the first kind of its adapters."""
-    by_model: defaultdict[str, list[Candidate]] = defaultdict(list)
-    for candidate in candidates:
-        by_model[candidate.model.sha256].append(candidate)
-    for members in by_model.values():
-        kinds = dict.fromkeys(c.adapter.kind for c in members if c.adapter is not None) or {"": None}
-        for place, kind in enumerate(kinds):
-            yield _EngineGroup(
-                tuple(c for c in members if (c.adapter.kind == kind if c.adapter is not None else place == 0))
-            )
 
 
 def _refuse_unwritable(db: Path) -> None:
