@@ -26,13 +26,23 @@ def run_command(*arguments: str) -> str:
 
 @pytest.mark.parametrize(
     "arguments",
-    [("--help",), ("evaluate", "--help"), ("doctor", "--help"), ("demo", "--help"), ("show", "runs"), ("export", "-h")],
+    [
+        ("--help",),
+        ("evaluate", "--help"),
+        ("tune", "--help"),
+        ("merge", "--help"),
+        ("doctor", "--help"),
+        ("demo", "--help"),
+        ("show", "runs"),
+        ("show", "recipes"),
+        ("export", "-h"),
+    ],
 )
 def test_these_commands_load_nothing_heavy(tmp_path: Path, arguments: tuple[str, ...]) -> None:
     assert not loaded_by(run_command(*arguments), tmp_path) & set(HEAVY)
 
 
-@pytest.mark.parametrize("arguments", [("--help",), ("evaluate", "--help")])
+@pytest.mark.parametrize("arguments", [("--help",), ("evaluate", "--help"), ("tune", "--help")])
 def test_help_loads_no_database_and_no_display(tmp_path: Path, arguments: tuple[str, ...]) -> None:
     assert not loaded_by(run_command(*arguments), tmp_path) & {"duckdb", "numpy", "pyarrow", "rich", "yaml"}
 
@@ -49,6 +59,18 @@ def test_help_loads_no_database_and_no_display(tmp_path: Path, arguments: tuple[
         "store.database",
         "report.results",
         "report.progress",
+        "report.training",
+        "report.made",
+        "machine",
+        "store.trainings",
+        "tuning.records",
+        "tuning.recipe",
+        "tuning.schema",
+        "tuning.sweeps",
+        "tuning.serving",
+        "tuning.cards",
+        "tuning.tune",
+        "tuning.publishing",
     ],
 )
 def test_core_modules_import_without_the_machine_learning_stack(tmp_path: Path, module: str) -> None:

@@ -78,7 +78,8 @@ def resolve_adapter(path: str, allow_pickle: bool = False) -> AdapterRef:
         weights = folder / pickled[0]
     if "peft_type" not in config:
         raise AdapterError(f"{folder / _ADAPTER_CONFIG} names no peft_type; expected the config of a PEFT adapter")
-    return AdapterRef(str(folder), _hash_files([folder / _ADAPTER_CONFIG, weights, folder / _LABELS]), str(config["peft_type"]).upper())
+    sha256 = _hash_files([folder / _ADAPTER_CONFIG, weights, folder / _LABELS])
+    return AdapterRef(str(folder), sha256, str(config["peft_type"]).upper())
 
 
 def _with(ref: ModelRef, **changes: Any) -> ModelRef:

@@ -18,8 +18,10 @@ def report(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, dic
 
 def test_everything_that_matters_is_looked_at(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     checks = report(capsys, "--db", str(tmp_path / "none.duckdb"))
-    packages = {"torch", "transformers", "peft", "lm-eval", "bitsandbytes", "vllm", "streamlit"}
-    assert set(checks) == packages | {"python", "device", "sandbox", "mirror", "database", "disk", "memory"}
+    packages = {"torch", "transformers", "peft", "lm-eval", "bitsandbytes", "accelerate", "tensorboard"}
+    packages |= {"vllm", "streamlit"}
+    machine = {"python", "device", "sandbox", "mirror", "database", "disk", "memory"}
+    assert set(checks) == packages | machine | {"fine-tuning", "serving"}
     assert all(check["status"] in ("ok", "warning", "missing") for check in checks.values())
     assert not (tmp_path / "none.duckdb").exists()
 
@@ -67,6 +69,39 @@ def test_without_an_engine_the_table_says_how_to_get_one(
     assert main(["doctor"]) == 0
     last = capsys.readouterr().out.splitlines()[-1]
     assert last == "engine: none; nothing can be evaluated before: pip install 'tuneboard[transformers]'"
+
+
+def test_every_method_of_fine_tuning_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    check = report(capsys)["fine-tuning"]
+    assert check["status"] == "ok"
+    assert all(name in str(check["found"]) for name in ("full", "lora", "qlora", "bottleneck"))
+
+
+@pytest.mark.parametrize(
+    ("gone", "status", "said"),
+    [("bitsandbytes", "warning", "qlora needs bitsandbytes"), ("peft", "missing", "no method can run without peft")],
+)
+def test_what_fine_tuning_lacks_is_said_with_the_command_that_brings_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], gone: str, status: str, said: str
+) -> None:
+    real = doctor.version
+
+    def version(name: str) -> str:
+        if name == gone:
+            raise doctor.PackageNotFoundError(name)
+        return real(name)
+
+    monkeypatch.setattr(doctor, "version", version)
+    check = report(capsys)["fine-tuning"]
+    assert (check["status"], check["next"]) == (status, "pip install 'tuneboard[transformers]'")
+    assert said in str(check["found"])
+    assert "qlora," not in str(check["found"])
+
+
+def test_what_engines_can_serve_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    check = report(capsys)["serving"]
+    assert "LoRA up to rank" in str(check["found"])
+    assert "tuneboard merge" in str(check["next"])
 
 
 def test_the_sandbox_is_what_the_sandbox_module_says(capsys: pytest.CaptureFixture[str]) -> None:

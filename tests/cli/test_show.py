@@ -112,6 +112,62 @@ def test_suites_need_no_database(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert list(tmp_path.iterdir()) == []
 
 
+def test_recipes_are_listed_and_shown_with_their_reasons(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert show(tmp_path / "none.duckdb", "recipes", "--json") == 0
+    recipes = {row["recipe"]: row for row in json.loads(capsys.readouterr().out)["recipes"]}
+    assert recipes["qlora"]["method"] == "qlora" and recipes["qlora"]["description"]
+    assert show(tmp_path / "none.duckdb", "lora") == 0
+    text = capsys.readouterr().out
+    assert text.startswith("# ") and "rank: 16" in text and "# 8 to 32" in text
+
+
+@pytest.fixture
+def trained(db: Path) -> str:
+    from tuneboard.records import ModelRef
+    from tuneboard.store.training import TrainingFigures, TrainingStart, TrainingStore
+
+    fingerprint = build.make_candidate("tuned", adapter="a1").fingerprint
+    data = {"sources": [], "steps": [], "leaks": [], "labels": {}, "mixture": {}, "train": 90, "validation": 10}
+    begin = TrainingStart(
+        "tuned", "f", "lora", "causal", ModelRef("models/tiny", sha256="w"), 0, {"x": 1}, data, {}, {"cores": 2}
+    )
+    figures = TrainingFigures(30, 3.0, 4.5, 9.0, 12345, 1.5, 3.0, 1.25, 20, 64, 640, 0.5, 0, ("few rows",))
+    store = TrainingStore(db)
+    run = store.start(begin)
+    curve = [(step, step / 10, "validation_loss", 3 - step / 20) for step in range(0, 31, 10)]
+    store.finish(run, fingerprint, Path("adapters/tuned"), figures, [*curve, (10, 1.0, "loss", 2.0)])
+    return run
+
+
+def test_trainings_are_listed_and_one_shows_its_losses(
+    db: Path, trained: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert show(db, "trainings") == 0
+    line = capsys.readouterr().out.splitlines()[2]
+    assert line.split() == [trained, "tuned", "done", "lora", "models/tiny", "30", "3.0", "1.25", "4.5"]
+    assert show(db, trained) == 0
+    out = capsys.readouterr().out
+    assert "12,345" in out and "few rows" in out and "training examples" in out
+    assert [line.split() for line in out.splitlines()[-4:]] == [
+        ["0", "3", "-"],
+        ["10", "2.5", "2"],
+        ["20", "2", "-"],
+        ["30", "1.5", "-"],
+    ]
+    assert show(db, trained, "--json") == 0
+    content = json.loads(capsys.readouterr().out)
+    assert content["curve"]["loss"] == [[10, 2.0]] and content["recipe"] == {"x": 1}
+
+
+def test_a_candidate_names_the_training_that_made_it(
+    db: Path, trained: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    show(db, "tuned", "--json")
+    assert json.loads(capsys.readouterr().out)["training"] == trained
+    show(db, "base", "--json")
+    assert json.loads(capsys.readouterr().out)["training"] is None
+
+
 def test_tasks_are_listed_with_their_results(db: Path, capsys: pytest.CaptureFixture[str]) -> None:
     show(db, "tasks", "TOY", "--json")
     tasks = {task["task"]: task for task in json.loads(capsys.readouterr().out)["tasks"]}

@@ -35,7 +35,20 @@ def test_an_older_database_is_migrated_when_it_is_opened(db: Path, monkeypatch: 
     with opened(db) as connection:
         assert connection.execute("SELECT id, note FROM runs").fetchall() == [(run, "migrated")]
         assert connection.execute("SELECT count(*) FROM samples").fetchone() == (10,)
-        assert connection.execute("SELECT version FROM schema_version ORDER BY 1").fetchall() == [(1,), (2,), (3,)]
+        versions = connection.execute("SELECT version FROM schema_version ORDER BY 1").fetchall()
+        assert versions == [(number,) for number in range(1, len(NEWER) + 1)]
+
+
+def test_a_database_of_the_first_version_gets_the_tables_of_trainings(
+    db: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(migrations, "MIGRATIONS", migrations.MIGRATIONS[:1])
+        run = filled(db)
+    with reading(db) as connection:
+        assert connection.execute("SELECT count(*) FROM training_runs").fetchone() == (0,)
+        assert connection.execute("SELECT count(*) FROM training_curves").fetchone() == (0,)
+    assert [row.id for row in queries.runs(db)] == [run]
 
 
 def test_a_migration_that_fails_leaves_the_database_as_it_was(db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -46,17 +59,18 @@ def test_a_migration_that_fails_leaves_the_database_as_it_was(db: Path, monkeypa
             Store(db).register(build.make_candidate("other", "w1"))
     assert [row.name for row in queries.models(db)] == ["base"]
     with reading(db) as connection:
-        assert migrations.schema_version(connection) == 1
+        assert migrations.schema_version(connection) == len(migrations.MIGRATIONS)
 
 
 def test_a_newer_database_is_refused_with_what_to_do(db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(migrations, "MIGRATIONS", NEWER)
         filled(db)
-    before = db.read_bytes()
+    before, known = db.read_bytes(), len(migrations.MIGRATIONS)
     for use in (lambda: queries.runs(db), lambda: Store(db).start_run(build.make_provenance())):
         with pytest.raises(
-            StoreTooNew, match=r"newer tuneboard \(schema 3; this one knows 1\).*pip install --upgrade"
+            StoreTooNew,
+            match=rf"newer tuneboard \(schema {known + 2}; this one knows {known}\).*pip install --upgrade",
         ) as caught:
             use()
         assert str(db) in str(caught.value) and "\n" not in str(caught.value)

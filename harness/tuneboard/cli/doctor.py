@@ -30,12 +30,17 @@ _PACKAGES = {
     "peft": "transformers",
     "lm-eval": "transformers",
     "bitsandbytes": "transformers",
+    "accelerate": "transformers",
+    "tensorboard": "transformers",
     "vllm": "vllm",
     "streamlit": "site",
 }
 
 #: Without these the engine cannot start; bitsandbytes is for 4- and 8-bit loading only.
 _ENGINE_NEEDS = ("torch", "transformers", "peft", "lm-eval")
+
+#: What every method of fine-tuning needs.
+_TUNING_NEEDS = ("torch", "transformers", "peft", "accelerate")
 
 _LEAST_DISK_GIB = 2.0
 _LEAST_MEMORY_GIB = 2.0
@@ -66,6 +71,8 @@ def run(args: argparse.Namespace) -> int:
         _python(),
         *packages.values(),
         _device(packages["torch"]),
+        _tuning(packages),
+        _serving(),
         _isolation(),
         _mirror(args.mirror),
         _database(args.db),
@@ -142,6 +149,30 @@ def _device(torch_check: Check) -> Check:
         return Check("device", "warning", f"torch does not start: {reason}", "pip install --force-reinstall torch")
     names = ", ".join(f"{gpu.name} with {gpu.total_memory / 2**30:.0f} GiB" for gpu in gpus)
     return Check("device", "ok", f"CUDA {torch.version.cuda}: {names}; {cpu}")
+
+
+def _tuning(packages: Mapping[str, Check]) -> Check:
+    """Say which methods of fine-tuning this machine can carry out."""
+    from tuneboard.tuning.methods import method_names
+
+    lacking = [name for name in _TUNING_NEEDS if packages[name].status == "missing"]
+    if lacking:
+        return Check(
+            "fine-tuning", "missing", f"no method can run without {', '.join(lacking)}", packages[lacking[0]].next
+        )
+    without = packages["bitsandbytes"]
+    methods = [name for name in method_names() if name != "qlora" or without.status != "missing"]
+    found = f"methods: {', '.join(methods)}"
+    if without.status == "missing":
+        return Check("fine-tuning", "warning", f"{found}; qlora needs bitsandbytes", without.next)
+    return Check("fine-tuning", "ok", found)
+
+
+def _serving() -> Check:
+    from tuneboard.tuning.serving import summary
+
+    found, rest = summary()
+    return Check("serving", "ok", found, rest)
 
 
 def _isolation() -> Check:

@@ -23,7 +23,10 @@ COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
         "demo": ("tuneboard.cli.demo", "everything at once, on a machine that has nothing"),
         "evaluate": ("tuneboard.cli.evaluate", "evaluate a base model and its candidates side by side"),
-        "show": ("tuneboard.cli.show", "look at runs, models, tasks and results"),
+        "tune": ("tuneboard.cli.tune", "make a candidate: fine-tune a base model by a recipe"),
+        "merge": ("tuneboard.cli.merge", "write a candidate's merged weights as a model of its own"),
+        "compare": ("tuneboard.cli.compare", "what changed from a base to its candidates, sample by sample"),
+        "show": ("tuneboard.cli.show", "look at runs, models, trainings, tasks, recipes and results"),
         "export": ("tuneboard.cli.export", "write results or samples as CSV, Parquet or JSON"),
         "rename": ("tuneboard.cli.rename", "give a candidate in the database another name"),
         "doctor": ("tuneboard.cli.doctor", "what this machine can run, and what is missing"),
@@ -34,6 +37,7 @@ _EXAMPLES = """\
 examples:
   tuneboard demo
   tuneboard evaluate --model meta-llama/Llama-3.2-1B --adapter mine=runs/lora --suite quick
+  tuneboard tune recipe.yaml --evaluate quick
   tuneboard show runs
   tuneboard doctor
 

@@ -15,13 +15,17 @@ if TYPE_CHECKING:
     from tuneboard.records import TaskResult
 
 NAME = "show"
-HELP = "look at runs, models, tasks and results"
+HELP = "look at runs, models, trainings, tasks, recipes and results"
 EXAMPLES = """\
 tuneboard show runs                     every run, newest first
 tuneboard show models                   candidates and the weights that their names are bound to
 tuneboard show mine                     all metrics of the candidate 'mine', on every task
 tuneboard show hellaswag                all candidates on one task
 tuneboard show 20260131-142501-ab12     one run, as evaluate printed it
+tuneboard show trainings                what was fine-tuned
+tuneboard show tune-20260131-142501-ab12     one training: its data, its losses, what it came to
+tuneboard show recipes
+tuneboard show lora                     a shipped recipe, with the reason for every value
 tuneboard show suites
 tuneboard show tasks mmlu               names of tasks and groups that contain 'mmlu'
 tuneboard show models --json"""
@@ -114,18 +118,32 @@ def _suites(db: Path) -> _Rows:
 
 
 def _recipes(db: Path) -> _Rows:
-    from tuneboard import bundled
+    from tuneboard.cli.show_training import recipes
 
-    return [{"recipe": path.stem, "path": str(path)} for path in sorted(bundled.recipes_dir().glob("*.yaml"))]
+    return recipes()
+
+
+def _trainings(db: Path) -> _Rows:
+    from tuneboard.cli.show_training import trainings
+
+    return trainings(db)
 
 
 _LISTS: MappingProxyType[str, Callable[[Path], _Rows]] = MappingProxyType(
-    {"runs": _runs, "models": _models, "tasks": _tasks, "suites": _suites, "recipes": _recipes}
+    {
+        "runs": _runs,
+        "models": _models,
+        "trainings": _trainings,
+        "tasks": _tasks,
+        "suites": _suites,
+        "recipes": _recipes,
+    }
 )
 
 
 def _show_one(db: Path, name: str, as_json: bool) -> None:
-    """Print the run, candidate, task or suite of that name: the first of these that there is."""
+    """Print the run, training, candidate, task, suite or recipe of that name: the first of these that there is."""
+    from tuneboard.cli import show_training
     from tuneboard.store import queries
 
     known: list[str] = []
@@ -133,20 +151,42 @@ def _show_one(db: Path, name: str, as_json: bool) -> None:
         runs = {row.id: row for row in queries.runs(db)}
         models = {row["name"]: row for row in _models(db)}
         tasks = {row.name for row in queries.tasks(db)}
-        known = [*models, *tasks, *runs]
+        trainings = show_training.training_ids(db)
+        known = [*models, *tasks, *runs, *trainings]
         if name in runs:
             return _show_run(db, runs[name], as_json)
+        if name in trainings:
+            return _show_training(db, name, as_json)
         if name in models:
-            return _show_results(models[name], queries.results(db, candidate=name), "task", as_json)
+            details = models[name] | {"training": show_training.made_by(db, models[name]["fingerprint"])}
+            return _show_results(details, queries.results(db, candidate=name), "task", as_json)
         if name in tasks:
             return _show_results({"task": name}, queries.results(db, task=name), "candidate", as_json)
     suites = {row["suite"]: row for row in _suites(db)}
+    recipes = {row["recipe"]: row for row in _recipes(db)}
+    if name in recipes and name not in suites:
+        return _show_recipe(recipes[name], as_json)
     if name not in suites:
         hint = "see: tuneboard show models" if db.exists() else f"there is no database at {db} yet; name one with --db"
-        raise UnknownName("name", name, [*known, *suites, *_LISTS], hint)
+        raise UnknownName("name", name, [*known, *suites, *recipes, *_LISTS], hint)
     if as_json:
         return _print_json(suites[name])
     return _print_pairs(suites[name])
+
+
+def _show_training(db: Path, name: str, as_json: bool) -> None:
+    from tuneboard.cli.show_training import training_facts, training_text
+
+    if as_json:
+        return _print_json(training_facts(db, name))
+    print(training_text(db, name))
+
+
+def _show_recipe(row: dict[str, Any], as_json: bool) -> None:
+    text = Path(row["path"]).read_text(encoding="utf-8")
+    if as_json:
+        return _print_json(row | {"text": text})
+    print(f"# {row['path']}\n{text}", end="")
 
 
 def _show_run(db: Path, row: Any, as_json: bool) -> None:

@@ -62,7 +62,7 @@ def load_family(ref: ModelRef, options: LoadOptions, family: Family) -> tuple[An
         raise ModelError(f"{ref.id} does not fit into memory; try --dtype bfloat16 or --quantization 4bit") from error
     except (OSError, ValueError, RuntimeError, KeyError, TypeError, ImportError, SafetensorError) as error:
         raise ModelError(loading._explain(ref, error)) from error
-    if ref.quantization:
+    if getattr(model, "is_quantized", False):  # as asked for, or as its config says
         loading._avoid_packing(model)
     else:
         model = model.to(device)

@@ -82,7 +82,7 @@ def load_model(ref: ModelRef, options: LoadOptions) -> tuple[Any, Any]:
             f"{ref.id} is not a whole causal LM: weight '{missing[0]}' is missing, and {len(missing) - 1} more; "
             "transformers would make them up at random"
         )
-    if ref.quantization:
+    if getattr(model, "is_quantized", False):  # as asked for, or as its config says
         _avoid_packing(model)
     else:
         model = model.to(device)

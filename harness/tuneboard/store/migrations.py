@@ -9,7 +9,9 @@ import duckdb
 from tuneboard.errors import StoreError, StoreTooNew
 
 #: SQL of each version, applied in order; the first makes a database out of nothing. Append, never edit.
-MIGRATIONS: tuple[str, ...] = (Path(__file__).with_name("schema.sql").read_text(encoding="utf-8"),)
+MIGRATIONS: tuple[str, ...] = tuple(
+    Path(__file__).with_name(name).read_text(encoding="utf-8") for name in ("schema.sql", "training.sql")
+)
 
 
 def schema_version(connection: duckdb.DuckDBPyConnection) -> int:

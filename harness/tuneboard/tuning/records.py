@@ -1,7 +1,7 @@
 """The frozen records that flow through the fine-tuning stage; standard library only.
 
-``Recipe`` says what to train; ``Example``s are what it trains on; ``PreparedData`` is what is left of them after cleaning
-and splitting, with a ``DataReport`` that counts every step; ``Trained`` is what came out.
+``Recipe`` says what to train; ``Example``s are what it trains on; ``PreparedData`` is what is left of them after
+cleaning and splitting, with a ``DataReport`` that counts every step; ``Trained`` is what came out.
 """
 
 from __future__ import annotations

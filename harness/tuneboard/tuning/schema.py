@@ -134,7 +134,7 @@ def data_model() -> type[BaseModel]:
         near_duplicates: Annotated[float, Field(ge=0.5, le=1)] | None = 0.9
 
     class Leaks(options_model(LeakSpec)):  # type: ignore[misc]
-        against: list[str] = []
+        against: Annotated[list[str], Field(default_factory=list)]
         ngram: Annotated[int, Field(strict=True, ge=3, le=50)] = 8
         overlap: Annotated[float, Field(gt=0, le=1)] = 0.5
 

@@ -1,26 +1,14 @@
-"""Pure statistics: intervals and standard errors of single scores.
-
-Everything is on the metric's own scale. Nothing here knows of tasks, models or databases; SciPy is imported where it is
-needed, because importing it takes longer than most commands run.
-"""
+"""Intervals and standard errors of single scores."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from statistics import NormalDist
-from typing import Any, TypeAlias, TypeVar
+from collections.abc import Sequence
+from typing import TypeAlias
+
+from tuneboard.stats.checks import check_confidence, normal_quantile
 
 Interval: TypeAlias = "tuple[float, float]"
-Item = TypeVar("Item")
-
-#: Most items that one bootstrap draws over all its resamples: about a second for a cheap statistic over Python objects,
-#: two minutes for BLEU, whatever the size of the task.
-MAX_DRAWS = 1_000_000
-#: The same for statistics of sums, which NumPy resamples.
-MAX_DRAWS_OF_SUMS = 100 * MAX_DRAWS
-#: Fewest resamples that still give a standard error worth printing (about 7 % off).
-MIN_RESAMPLES = 100
 
 
 def wilson_interval(successes: int, n: int, confidence: float = 0.95) -> Interval:
@@ -39,7 +27,7 @@ def wilson_interval(successes: int, n: int, confidence: float = 0.95) -> Interva
     """
     if n < 1 or not 0 <= successes <= n:
         raise ValueError(f"{successes} successes of {n}; expected 0 <= successes <= n and n >= 1")
-    z = _normal_quantile(confidence)
+    z = normal_quantile(confidence)
     share = successes / n
     shrink = 1 + z * z / n
     centre = (share + z * z / (2 * n)) / shrink
@@ -69,7 +57,7 @@ def mean_interval(values: Sequence[float], confidence: float = 0.95) -> Interval
     stderr = stderr_of_mean(values)
     if stderr is None:
         return None
-    _check_confidence(confidence)
+    check_confidence(confidence)
     # Student's quantile alone, without scipy.stats and its half second of import.
     from scipy.special import stdtrit
 
@@ -142,74 +130,8 @@ def group_interval(mean: float, stderr: float, confidence: float = 0.95) -> Inte
         stderr: Its standard error.
         confidence: Coverage, between 0 and 1.
     """
-    half = _normal_quantile(confidence) * stderr
+    half = normal_quantile(confidence) * stderr
     return mean - half, mean + half
-
-
-def bootstrap_stderr(
-    items: Sequence[Item], statistic: Callable[[list[Item]], float], iterations: int = 1000, seed: int = 0
-) -> float | None:
-    """Return the bootstrap standard error of a corpus statistic (Efron and Tibshirani 1993, algorithm 6.1).
-
-    Items are drawn with replacement. Large tasks get fewer resamples, at least ``MIN_RESAMPLES``, so that no more than
-    ``MAX_DRAWS`` items are drawn; the number depends on nothing but the sizes, so the same seed gives the same result.
-
-    Args:
-        items: What the statistic is computed from, one per sample.
-        statistic: Maps a list of items to the score.
-        iterations: Resamples, at least 2.
-        seed: Of the random numbers.
-
-    Returns:
-        None for fewer than 2 items.
-
-    Raises:
-        ValueError: Fewer than 2 iterations.
-    """
-    import numpy as np
-
-    n = len(items)
-    count = _resamples(n, iterations, MAX_DRAWS)
-    if n < 2:
-        return None
-    random = np.random.default_rng(seed)
-    scores = [statistic([items[i] for i in random.integers(0, n, n)]) for _ in range(count)]
-    return float(np.std(scores, ddof=1))
-
-
-def bootstrap_stderr_of_sums(
-    columns: Any, statistic: Callable[[Any], Any], iterations: int = 1000, seed: int = 0
-) -> float | None:
-    """Return the bootstrap standard error of a statistic that depends on its items only through sums.
-
-    Perplexities are such statistics, and means, and F1 from its counts. All resamples are computed at once: 1000 of
-    10,000 items take a quarter of a second.
-
-    Args:
-        columns: Array (items, k) of what is summed.
-        statistic: Maps sums (resamples, k) to scores (resamples,).
-        iterations: Resamples, at least 2; fewer for large tasks, see ``bootstrap_stderr``.
-        seed: Of the random numbers.
-
-    Returns:
-        None for fewer than 2 items.
-
-    Raises:
-        ValueError: Fewer than 2 iterations.
-    """
-    import numpy as np
-
-    table = np.asarray(columns, dtype=float)
-    n = len(table)
-    count = _resamples(n, iterations, MAX_DRAWS_OF_SUMS)
-    if n < 2:
-        return None
-    random = np.random.default_rng(seed)
-    sums = np.empty((count, table.shape[1]))
-    for row in range(count):
-        # How often each item was drawn; its product with the table is the sum over the resample.
-        sums[row] = np.bincount(random.integers(0, n, n), minlength=n) @ table
-    return float(np.std(statistic(sums), ddof=1))
 
 
 def pass_at_k(n: int, c: int, k: int) -> float:
@@ -230,19 +152,3 @@ def pass_at_k(n: int, c: int, k: int) -> float:
             f"pass@{k} of {c} correct in {n} samples; expected 0 <= correct <= samples and 1 <= k <= samples"
         )
     return 1.0 - math.comb(n - c, k) / math.comb(n, k)
-
-
-def _resamples(n: int, iterations: int, draws: int) -> int:
-    if iterations < 2:
-        raise ValueError(f"{iterations} bootstrap iterations; expected at least 2")
-    return min(iterations, max(MIN_RESAMPLES, draws // max(n, 1)))
-
-
-def _normal_quantile(confidence: float) -> float:
-    _check_confidence(confidence)
-    return NormalDist().inv_cdf((1 + confidence) / 2)
-
-
-def _check_confidence(confidence: float) -> None:
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence {confidence}; expected a number between 0 and 1")

@@ -1,0 +1,86 @@
+"""``tuneboard merge``: writes base plus adapter as a model of its own, for engines that take no adapters."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tuneboard.errors import UnknownName
+
+if TYPE_CHECKING:
+    from tuneboard.tuning.merging import Merged
+
+NAME = "merge"
+HELP = "write a candidate's merged weights as a model of its own"
+EXAMPLES = """\
+tuneboard merge mine --out merged/mine                a candidate in adapters/trained/ or in the database
+tuneboard merge runs/lora --out merged/lora --model ./base
+tuneboard merge mine --out merged/mine-4bit --quantize 4bit"""
+
+SCHEMA = 1
+_TRAINED = Path("adapters/trained")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's own arguments."""
+    parser.add_argument("candidate", metavar="CANDIDATE", help="name of a candidate, or the folder of an adapter")
+    parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="where the merged model goes")
+    parser.add_argument("--model", metavar="BASE", help="base model, where the adapter does not say or it has moved")
+    parser.add_argument("--quantize", choices=["4bit", "8bit"], help="quantize the merged weights")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Merge, and say how near the result is to the adapter and how to evaluate it."""
+    from tuneboard.cli.evaluating import Trained, evaluations
+    from tuneboard.cli.process import prepare_libraries, terminable
+
+    folder, base = _find(args)
+    prepare_libraries(args.debug)
+    from tuneboard.tuning.merging import MergeRequest, merge
+
+    command = shlex.join(["tuneboard", *sys.argv[1:]])
+    request = MergeRequest(folder, args.out, base, args.quantize, command)
+    with terminable():
+        merged = merge(request, lambda line: None if args.quiet else print(line, file=sys.stderr, flush=True))
+    args.include_path = []
+    (evaluation,) = evaluations([Trained(args.out.name, args.out, merged.base, merged.kind)], "quick", args)
+    if args.json:
+        print(json.dumps(_content(args, merged, evaluation.pasted), indent=2))
+    else:
+        print(f"the merged model lies in {merged.folder}\n\nto evaluate it: {evaluation.pasted}")
+    return 0
+
+
+def _content(args: argparse.Namespace, merged: Merged, command: str) -> dict[str, object]:
+    return {
+        "schema": SCHEMA,
+        "folder": str(merged.folder),
+        "base": merged.base.id,
+        "kind": merged.kind,
+        "difference": merged.difference,
+        "quantization": args.quantize,
+        "quantized_difference": merged.quantized_difference,
+        "evaluate": command,
+    }
+
+
+def _find(args: argparse.Namespace) -> tuple[Path, str | None]:
+    """Return the folder of a candidate, and its base where that is known from elsewhere."""
+    given = Path(args.candidate).expanduser()
+    for folder in (given, _TRAINED / args.candidate):
+        if folder.is_dir():
+            return folder, args.model
+    from tuneboard.store import queries
+
+    rows = {row.name: row for row in queries.models(args.db)} if args.db.exists() else {}
+    row = rows.get(args.candidate)
+    if row is None:
+        made = [place.name for place in _TRAINED.glob("[!.]*") if place.is_dir()]
+        hint = "give the folder of an adapter, or see: tuneboard show models"
+        raise UnknownName("candidate", args.candidate, [*rows, *made], hint)
+    return Path(row.adapter_path or row.model_id), args.model or row.model_id

@@ -1,0 +1,52 @@
+"""The largest difference that does not matter, where nobody has named one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from tuneboard import stats
+
+#: What each benchmark's size supports: the decline that it can rule out with 80 % power.
+OF_TASK: Mapping[str, float] = MappingProxyType(
+    {
+        "mmlu": 0.007,
+        "hellaswag": 0.008,
+        "gsm8k": 0.023,
+        "humaneval": 0.064,
+        "truthfulqa_mc1": 0.03,
+        "truthfulqa_mc2": 0.03,
+        "truthfulqa_gen": 0.03,
+    }
+)
+
+#: On a metric of 0 to 1, a margin from this on would let anything pass.
+TOO_LARGE = 0.5
+_LARGEST = 0.25
+#: These count in points of a hundred; what follows an underscore (``bleu_max``) changes nothing about that.
+_POINTS = frozenset({"bleu", "chrf", "chrf++", "ter", "rouge1", "rouge2", "rougeL", "rougeLsum"})
+_ONE_POINT = 1.0
+#: Of the base's score, for perplexities and other scores without a scale of their own.
+_RELATIVE = 0.01
+
+
+def default_margin(task: str, metric: str, n_docs: int, unit: bool, base: float) -> float | None:
+    """Return the margin of a metric on its own scale.
+
+    Args:
+        task: Name of the task or group.
+        metric: Name of the metric.
+        n_docs: Documents of the whole task: the margin belongs to the benchmark, not to the part that was asked.
+        unit: Whether samples score from 0 to 1.
+        base: Score of the base.
+
+    Returns:
+        None where the base scores 0 on a metric without a scale.
+    """
+    if unit:
+        return OF_TASK.get(task) or min(_LARGEST, stats.supported_margin(max(1, n_docs)))
+    if metric in ("f1", "mcc"):
+        return min(_LARGEST, stats.supported_margin(max(1, n_docs)))
+    if metric.partition("_")[0] in _POINTS:
+        return _ONE_POINT
+    return _RELATIVE * abs(base) or None

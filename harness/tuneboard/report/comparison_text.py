@@ -1,0 +1,255 @@
+"""A comparison for people: aligned tables for terminals, Markdown for pages."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from tuneboard.compare import CandidateComparison, Comparison, Flip, TaskComparison
+from tuneboard.report.tables import format_table
+
+_MARKS = {"improved": "▲", "regressed": "▼", "equivalent": "≈", "inconclusive": "?"}
+_LEGEND = (
+    "▲ improved  ▼ regressed  ≈ equivalent (surely within the margin)  ? inconclusive. Intervals are of 95 %; p is "
+    "corrected by Holm among targets and among guards, by Benjamini-Hochberg among the rest; mde is the smallest "
+    "difference that would be found with 80 % power. Intervals tell how far other samples could have changed the "
+    "result; the variance between training seeds is not in them."
+)
+#: Characters of a prompt that are shown: its end, where the question stands.
+_PROMPT_CHARS = 400
+
+Layout: TypeAlias = "Callable[[Sequence[str], Sequence[Sequence[object]], str], str]"
+
+
+@dataclass(frozen=True, slots=True)
+class _Style:
+    """How the parts of a report are written."""
+
+    table: Layout
+    heading: Callable[[str], str]
+    note: Callable[[str], str]
+    quote: Callable[[str], str]
+
+
+def format_comparison(comparison: Comparison, flips: Sequence[Flip] = ()) -> str:
+    """Lay out a comparison for a terminal.
+
+    Args:
+        comparison: One candidate gets a table with every figure, several get one column each.
+        flips: Samples that changed, to list below.
+    """
+    return _report(comparison, flips, _Style(format_table, str, str, _indented))
+
+
+def comparison_markdown(comparison: Comparison, flips: Sequence[Flip] = ()) -> str:
+    """Lay out a comparison as Markdown, as ``format_comparison`` does."""
+    style = _Style(_markdown_table, lambda text: f"### {text}", lambda text: f"- {_escaped(text)}", _fenced)
+    return _report(comparison, flips, style)
+
+
+def _report(comparison: Comparison, flips: Sequence[Flip], style: _Style) -> str:
+    valid = [candidate for candidate in comparison.candidates if candidate.tasks]
+    parts = []
+    if len(valid) == 1:
+        parts.append(_single(comparison.base, valid[0], style))
+    elif valid:
+        parts.append(_several(comparison, valid, style))
+    if any(one.forgetting.target_gain is not None or one.forgetting.guard_loss is not None for one in valid):
+        parts.append(_forgetting(valid, style))
+    if notes := _notes(comparison):
+        parts.append("\n".join(style.note(note) for note in notes))
+    if valid:
+        parts.append(_LEGEND)
+    parts += [_flip(flip, style) for flip in flips]
+    return "\n\n".join(parts)
+
+
+def _single(base: str, candidate: CandidateComparison, style: _Style) -> str:
+    headers = ["task", "metric", "n", base, candidate.name, "difference", "95 % interval"]
+    headers += ["p", "p corrected", "fixed", "broke", "mde"]
+    rows = [
+        [
+            _label(row),
+            _metric(row),
+            f"{row.n:,}",
+            _score(row.base, row.base_ci),
+            _score(row.candidate, row.candidate_ci),
+            _number(row.delta, "+"),
+            f"{_number(row.effect.ci[0], '+')} to {_number(row.effect.ci[1], '+')}",
+            _p_value(row.effect.p),
+            _p_value(row.p_adjusted),
+            row.fixed,
+            row.broke,
+            _number(row.effect.mde),
+            _noise(row),
+            _status(row),
+        ]
+        for row in candidate.tasks
+        if row.headline
+    ]
+    headers += ["noise", "status"]
+    if all(row[-2] == "" for row in rows):
+        headers, rows = [*headers[:-2], headers[-1]], [[*row[:-2], row[-1]] for row in rows]
+    return style.table(headers, rows, "ll" + "r" * (len(headers) - 3) + "l")
+
+
+def _several(comparison: Comparison, valid: Sequence[CandidateComparison], style: _Style) -> str:
+    ranks = {ranked.task: ranked.ranks for ranked in comparison.ranks}
+    of_candidate = [{row.task: row for row in one.tasks if row.headline} for one in valid]
+    rows: list[list[object]] = []
+    for task in dict.fromkeys(task for found in of_candidate for task in found):
+        known = [found.get(task) for found in of_candidate]
+        first = next(row for row in known if row is not None)
+        places = ranks.get(task, {})
+        rows.append(
+            [
+                _label(first),
+                _metric(first),
+                f"{first.n:,}",
+                _number(first.base) + _place(places.get(comparison.base)),
+                *(_compact(row, places.get(one.name)) for row, one in zip(known, valid, strict=True)),
+            ]
+        )
+    headers = ["task", "metric", "n", comparison.base, *(one.name for one in valid)]
+    lead = "Difference to the base; #1, #2: place on the task, shared by those that cannot be told apart."
+    return style.table(headers, rows, "llr" + "l" * (len(headers) - 3)) + f"\n\n{lead}"
+
+
+def _forgetting(valid: Sequence[CandidateComparison], style: _Style) -> str:
+    ordered = sorted(valid, key=lambda one: (one.forgetting.front or math.inf, -(one.forgetting.target_gain or 0)))
+    rows = [
+        [
+            one.name,
+            "-" if one.forgetting.target_gain is None else _number(one.forgetting.target_gain, "+"),
+            "-" if one.forgetting.guard_loss is None else _number(one.forgetting.guard_loss),
+            one.forgetting.front,
+            ", ".join(one.forgetting.gained) or "-",
+            ", ".join(one.forgetting.lost) or "-",
+        ]
+        for one in ordered
+    ]
+    headers = ["candidate", "gained on targets", "lost on guards", "front", "improved targets", "regressed guards"]
+    return f"{style.heading('Forgetting')}\n\n" + style.table(headers, rows, "lrrrll")
+
+
+def _notes(comparison: Comparison) -> list[str]:
+    notes = []
+    for one in comparison.candidates:
+        if one.reason is not None and not one.tasks:
+            notes.append(f"{one.name} is not compared: {one.reason}")
+            continue
+        reasons: dict[str, list[str]] = {}
+        for refusal in one.refused:
+            name = refusal.task if refusal.metric is None else f"{refusal.task} {refusal.metric}"
+            reasons.setdefault(refusal.reason, []).append(name)
+        notes += [f"{one.name} on {_listed(tasks)}: {reason}" for reason, tasks in reasons.items()]
+        notes += [f"{one.name}: {note}" for note in one.notes]
+        said: dict[str, list[str]] = {}
+        tests: dict[str, list[str]] = {}
+        for row in (row for row in one.tasks if row.headline):
+            tests.setdefault(f"{row.effect.test} ({row.effect.why})", []).append(row.task)
+            if row.note:
+                said.setdefault(row.note, []).append(row.task)
+        notes += [f"{one.name} on {_listed(tasks)}: {note}" for note, tasks in said.items()]
+        if len(comparison.candidates) == 1:
+            notes += [f"{test}: {_listed(tasks)}" for test, tasks in tests.items()]
+    return notes
+
+
+def _flip(flip: Flip, style: _Style) -> str:
+    prompt = flip.prompt if len(flip.prompt) <= _PROMPT_CHARS else "…" + flip.prompt[-_PROMPT_CHARS:]
+    text = "\n".join(
+        [
+            prompt,
+            f"→ target:    {flip.target}",
+            f"→ base:      {flip.base_answer}  ({flip.base_score:g})",
+            f"→ candidate: {flip.candidate_answer}  ({flip.candidate_score:g})",
+        ]
+    )
+    title = f"{flip.task} {flip.doc_id}: {flip.direction} by {flip.candidate}"
+    return f"{style.heading(title)}\n\n{style.quote(_harmless(text))}"
+
+
+def _harmless(text: str) -> str:
+    """Replace control characters: a model's answer must not steer the reader's terminal."""
+    return "".join(char if char.isprintable() or char in "\n\t" else "\N{REPLACEMENT CHARACTER}" for char in text)
+
+
+def _compact(row: TaskComparison | None, place: int | None) -> str:
+    if row is None:
+        return "-"
+    noise = " within noise" if row.within_noise else ""
+    return f"{_number(row.candidate)} {_number(row.delta, '+')} {_MARKS[row.status]}{_place(place)}{noise}"
+
+
+def _score(value: float, interval: tuple[float, float] | None) -> str:
+    if interval is None or not all(map(math.isfinite, interval)):
+        return _number(value)
+    return f"{_number(value)} ±{_number((interval[1] - interval[0]) / 2)}"
+
+
+def _p_value(p: float) -> str:
+    return f"{p:.2g}" if p >= 1e-4 else "<1e-4"
+
+
+def _place(place: int | None) -> str:
+    return "" if place is None else f" #{place}"
+
+
+def _status(row: TaskComparison) -> str:
+    text = f"{_MARKS[row.status]} {row.status}"
+    if row.n_needed is None:
+        return text
+    more = f", the task has {row.n_docs:,}" if row.n_needed > row.n_docs else ""
+    return f"{text} (n ≈ {row.n_needed:,} would settle it{more})"
+
+
+def _noise(row: TaskComparison) -> str:
+    if row.noise_floor is None:
+        return ""
+    return f"±{_number(row.noise_floor)}"
+
+
+def _label(row: TaskComparison) -> str:
+    role = f" ({row.role})" if row.role != "none" and row.member_of is None else ""
+    return f"{'· ' if row.member_of else ''}{row.task}{role}"
+
+
+def _metric(row: TaskComparison) -> str:
+    name = row.metric if row.filter in ("none", "") else f"{row.metric},{row.filter}"
+    return name if row.higher_is_better else f"{name} ↓"
+
+
+def _number(value: float, sign: str = "") -> str:
+    """Write scores with four places, perplexities and the like with four digits."""
+    if not math.isfinite(value):
+        return "?"
+    return f"{value:{sign}.4f}" if abs(value) < 10 else f"{value:{sign}.4g}"
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+def _markdown_table(headers: Sequence[str], rows: Sequence[Sequence[object]], align: str) -> str:
+    lines = [[_escaped(header) for header in headers], ["---:" if side == "r" else "---" for side in align]]
+    lines += [["-" if value is None else _escaped(str(value)) for value in row] for row in rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _escaped(text: str) -> str:
+    for char in "\\|*_`<>[]#":
+        text = text.replace(char, f"\\{char}")
+    return " ".join(text.split("\n"))
+
+
+def _indented(text: str) -> str:
+    return "\n".join(f"    {line}" for line in text.splitlines())
+
+
+def _fenced(text: str) -> str:
+    longest = max((len(run) for run in "".join(c if c == "`" else " " for c in text).split()), default=0)
+    fence = "`" * max(3, longest + 1)
+    return f"{fence}text\n{text}\n{fence}"

@@ -1,0 +1,75 @@
+"""Pure statistics: single scores, paired differences, families of tests, power.
+
+Everything is on the metric's own scale. Nothing here knows of tasks, models or databases; NumPy and SciPy are imported
+where they are needed, because importing them takes longer than most commands run.
+
+    single       intervals and standard errors of one score
+    bootstrap    standard errors of corpus statistics
+    binary       paired 0/1 scores: Tango's interval and test, exact McNemar
+    means        paired differences: t, clustered errors, permutation
+    resampling   paired bootstrap (BCa) and swap tests, of means and corpus statistics
+    multiple     Holm, Benjamini-Hochberg
+    power        detectable effects, samples needed
+"""
+
+from tuneboard.stats.binary import mcnemar, tango_bound, tango_interval, tango_statistic, tango_test
+from tuneboard.stats.bootstrap import (
+    MAX_DRAWS,
+    MAX_DRAWS_OF_SUMS,
+    MIN_RESAMPLES,
+    bootstrap_stderr,
+    bootstrap_stderr_of_sums,
+)
+from tuneboard.stats.means import MeanDifference, clustered_t, paired_t, permutation_test, weighted_mean
+from tuneboard.stats.multiple import benjamini_hochberg, holm
+from tuneboard.stats.power import detectable_flips, detectable_mean, needed_samples, supported_margin
+from tuneboard.stats.resampling import Bootstrap, ResampledScores, bootstrap_means, resample_scores, swap_test
+from tuneboard.stats.single import (
+    Interval,
+    group_interval,
+    mean_interval,
+    pass_at_k,
+    pooled_stderr,
+    single_score,
+    stderr_of_mean,
+    unweighted_stderr,
+    wilson_interval,
+)
+
+__all__ = [
+    "MAX_DRAWS",
+    "MAX_DRAWS_OF_SUMS",
+    "MIN_RESAMPLES",
+    "Bootstrap",
+    "Interval",
+    "MeanDifference",
+    "ResampledScores",
+    "benjamini_hochberg",
+    "bootstrap_means",
+    "bootstrap_stderr",
+    "bootstrap_stderr_of_sums",
+    "clustered_t",
+    "detectable_flips",
+    "detectable_mean",
+    "group_interval",
+    "holm",
+    "mcnemar",
+    "mean_interval",
+    "needed_samples",
+    "paired_t",
+    "pass_at_k",
+    "permutation_test",
+    "pooled_stderr",
+    "resample_scores",
+    "single_score",
+    "stderr_of_mean",
+    "supported_margin",
+    "swap_test",
+    "tango_bound",
+    "tango_interval",
+    "tango_statistic",
+    "tango_test",
+    "unweighted_stderr",
+    "weighted_mean",
+    "wilson_interval",
+]
