@@ -50,12 +50,12 @@ class Workshop:
     def out(self) -> Path:
         return self.root / "trained"
 
-    def recipe(self, kind: str = "llama", **changes: Any) -> Path:
+    def recipe(self, model: str = "llama", **changes: Any) -> Path:
         """Write a recipe that takes a second; ``changes`` win, key by key with ``__`` for the dots."""
-        data = "labels.jsonl" if kind == "bert" else "train.jsonl"
+        data = "labels.jsonl" if model == "bert" else "train.jsonl"
         content: dict[str, Any] = {
             "name": "mine",
-            "base": str(self.models[kind]),
+            "base": str(self.models[model]),
             "method": {"name": "lora", "rank": 4},
             "data": {"sources": data, "max_length": 64, "cleaning": {"near_duplicates": None}},
             "training": {"epochs": 2, "batch_size": 4, "learning_rate": 5e-3, "batching": "grouped"},
@@ -86,7 +86,7 @@ def write_data(folder: Path) -> None:
         {"prompt": f"What colour is the {THINGS[i % 8]} number {i}?", "completion": COLOURS[i % 8]} for i in range(40)
     ]
     labels = [
-        {"text": f"the {THINGS[i % 8]} number {i} is nice", "label": "odd" if i % 2 else "even"} for i in range(40)
+        {"text": f"{COLOURS[i % 2]} {THINGS[i % 8]} number {i}", "label": "odd" if i % 2 else "even"} for i in range(40)
     ]
     for name, content in (("train", rows), ("labels", labels)):
         lines = "".join(json.dumps(row) + "\n" for row in content)

@@ -1,4 +1,4 @@
-"""Finds the tasks, suites, recipes and the leaderboard app that ship with tuneboard.
+"""Finds the tasks, suites, policies, recipes and the leaderboard app that ship with tuneboard.
 
 In a wheel they lie inside the package, under ``_bundled/``; in a checkout (and so in an editable install) they lie
 beside ``harness/``.
@@ -21,6 +21,11 @@ def tasks_dir() -> Path:
 def suites_dir() -> Path:
     """Return the folder of shipped suites, one YAML each."""
     return _find("tasks/suites")
+
+
+def policies_dir() -> Path:
+    """Return the folder of shipped gate policies, one YAML each."""
+    return _find("tasks/policies")
 
 
 def recipes_dir() -> Path:

@@ -7,7 +7,8 @@ import json
 import math
 import shlex
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from tuneboard.errors import UnknownName, UsageError
 if TYPE_CHECKING:
     from tuneboard.config import Suite
     from tuneboard.engines.kinds import Kind
+    from tuneboard.evaluate import Evaluation
     from tuneboard.records import Candidate
 
 NAME = "evaluate"
@@ -27,6 +29,7 @@ tuneboard evaluate --model meta-llama/Llama-3.2-1B --adapter mine=runs/lora --su
 tuneboard evaluate --model ./base --adapter a=./lora-a --adapter b=./lora-b --suite core --mirror ./mirror
 tuneboard evaluate --model ./base --candidate full=./finetuned --tasks hellaswag,gsm8k --limit 200
 tuneboard evaluate --model ./chat --tasks gsm8k --apply-chat-template --gen-kwargs max_gen_toks=512
+tuneboard evaluate --model ./base --adapter a=./lora-a --tasks gsm8k --repeat 3      then compare shows the noise
 tuneboard evaluate --model ./base --tasks my_task --include-path ./my-tasks --json
 """
 
@@ -81,6 +84,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--include-path", type=existing_folder, action="append", default=[], metavar="DIR", help="your task YAML"
     )
     tasks.add_argument("--limit", type=positive_int, metavar="N", help="documents per task")
+    tasks.add_argument(
+        "--repeat", type=positive_int, default=1, metavar="K", help="evaluate K times, with other orders and seeds"
+    )
     tasks.add_argument("--num-fewshot", type=non_negative_int, metavar="N", help="examples in the prompt")
     prompts = parser.add_argument_group("prompts and generation")
     prompts.add_argument("--apply-chat-template", action="store_true", help="wrap prompts in the model's chat template")
@@ -113,7 +119,6 @@ def run(args: argparse.Namespace) -> int:
     from tuneboard.engines.kinds import OTHER_KINDS
     from tuneboard.evaluate import EvaluateRequest, Hooks, PromptSettings, evaluate
     from tuneboard.report.progress import Progress
-    from tuneboard.report.results import evaluate_json, format_results
     from tuneboard.tuning.cards import score_cards
 
     request = EvaluateRequest(
@@ -136,19 +141,34 @@ def run(args: argparse.Namespace) -> int:
         from tuneboard.sandbox import allow_unsafe
 
         allow_unsafe(True)
-    with terminable(), Progress(quiet=args.quiet) as progress:
-        others = {kind: _engine_factory_of(kind, args) for kind in OTHER_KINDS}
-        done = evaluate(request, Hooks(_engine_factory(args), progress, others))
-        for name in score_cards(done.results):
-            progress.note(f"the card of {name} cannot be written; its scores are in {args.db}")
+    done = []
+    for repeat in range(args.repeat):
+        with terminable(), Progress(quiet=args.quiet) as progress:
+            others = {kind: _engine_factory_of(kind, args) for kind in OTHER_KINDS}
+            hooks = Hooks(_engine_factory(args), progress, others)
+            done.append(evaluate(replace(request, repeat=repeat), hooks))
+            for name in score_cards(done[-1].results) if repeat == 0 else ():
+                progress.note(f"the card of {name} cannot be written; its scores are in {args.db}")
+    _report(done, args)
+    return 0 if all(one.sound for one in done) else 2
+
+
+def _report(done: Sequence[Evaluation], args: argparse.Namespace) -> None:
+    from tuneboard.report.results import evaluate_json, format_results
+
     if args.json:
-        results = evaluate_json(done.run, str(args.db), done.seconds, done.engine, done.results)
-        results["timing"] = dict(done.timing)
-        print(json.dumps(results, indent=2, ensure_ascii=False))
-    else:
-        print(format_results(done.results, args.base_name, done.headlines))
-        print(f"\nrun {done.run}, {done.seconds:.1f} s; every sample is in {args.db}")
-    return 0 if done.sound else 2
+        repeats = []
+        for one in done:
+            content = evaluate_json(one.run, str(args.db), one.seconds, one.engine, one.results)
+            repeats.append(content | {"timing": dict(one.timing)})
+        # The first is the result; with --repeat, the others stand beside it.
+        print(json.dumps(repeats[0] | ({"repeats": repeats[1:]} if repeats[1:] else {}), indent=2, ensure_ascii=False))
+        return
+    for one in done:
+        print(format_results(one.results, args.base_name, one.headlines))
+        print(f"\nrun {one.run}, {one.seconds:.1f} s; every sample is in {args.db}")
+    if len(done) > 1:
+        print(f"evaluated {len(done)} times; tuneboard compare shows how far a candidate disagrees with itself")
 
 
 def _engine_factory(args: argparse.Namespace) -> Any:

@@ -99,7 +99,10 @@ def _evaluation(group: Sequence[Trained], rest: Sequence[str], db: Path) -> Eval
         words += ["--quantization", first.base.quantization]
     for one in group:
         words += ["--adapter" if is_adapter(one.folder) else "--candidate", f"{one.name}={one.folder}"]
-    return Evaluation((*words, *rest), name, tuple(one.name for one in group))
+    compared = (
+        () if first.kind == "classification" and not _has_labels(first.base) else tuple(one.name for one in group)
+    )
+    return Evaluation((*words, *rest), name, compared)
 
 
 def _stands_alone(one: Trained) -> bool:
@@ -107,6 +110,13 @@ def _stands_alone(one: Trained) -> bool:
     from tuneboard.tuning.folders import is_adapter
 
     return one.kind == "classification" and not is_adapter(one.folder)
+
+
+def _has_labels(base: ModelRef) -> bool:
+    """Tell whether a base is a classifier itself: a bare encoder answers nothing."""
+    from tuneboard.engines.kinds import candidate_kind
+
+    return candidate_kind(Candidate("", base)) == "classification"
 
 
 def _target_words(target: str) -> list[str]:

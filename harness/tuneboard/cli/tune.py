@@ -144,9 +144,10 @@ def _run(args: argparse.Namespace, command: str, words: Sequence[str]) -> int:
 def _compare(args: argparse.Namespace, evaluation: Evaluation) -> int:
     """Say what changed against the base, where there is one."""
     from tuneboard.cli.evaluating import common_words
-    from tuneboard.cli.main import COMMANDS
 
-    if "compare" not in COMMANDS or not evaluation.candidates:
+    if not evaluation.candidates:
+        if not args.quiet:
+            print("the base has no head for these labels: there is nothing to compare with", file=sys.stderr)
         return 0
     if not args.json:
         print(flush=True)

@@ -32,7 +32,7 @@ _FAMILY = Family(
     "transformers-classifier",
     "AutoModelForSequenceClassification",
     "PeftModelForSequenceClassification",
-    ("classifier", "score", "classification_head", "pre_classifier", "pooler", "logits_proj"),
+    ("classifier", "score", "classification_head", "pre_classifier", "pooler", "pooler.dense", "logits_proj"),
 )
 #: Tokens of one forward pass. On one core 2048 is 5 to 20 % faster than 512 and than 8192 at texts of 10 to 100 tokens.
 _TOKENS = {"cpu": 2048, "cuda": 32768, "mps": 4096}

@@ -12,7 +12,7 @@ from tuneboard.engines.protocol import Answer, Engine, Work
 from tuneboard.evaluate.recording import RecordedTask
 from tuneboard.evaluate.replaying import replay
 from tuneboard.evaluate.request import Listener
-from tuneboard.records import Candidate, CellKey, Response, TaskResult, TokenCount
+from tuneboard.records import Candidate, CellKey, Response, TaskResult, TokenCount, fingerprint
 from tuneboard.store.journal import Journal, discard_dead, journal_folder, read_answers
 from tuneboard.store.writes import Store
 
@@ -21,6 +21,8 @@ _SYNC_S = 15.0
 #: Completed cells enter the database together at this interval: a transaction takes longer than inserting a small cell.
 #: Until then their journals keep them.
 FLUSH_S = 1.0
+#: Groups that the requests of a repeat are dealt to: enough to mix batches, few enough that each still fills some.
+_SHUFFLED_GROUPS = 4
 
 
 @dataclass(slots=True, eq=False)
@@ -126,7 +128,7 @@ class OpenWork:
                 key = (cell.candidate.name, one)
                 if one in cell.open and owners[key][0] is cell:
                     engine_name = engine_names[cell.candidate.name]
-                    group = order[cell.name]
+                    group = _shuffled(one, cell.key.repeat) if cell.key.repeat else order[cell.name]
                     work.append(Work(len(work), engine_name, ask.kind, ask.arguments, group, ask.seed))  # type: ignore[arg-type]
                     keys.append(key)
         return work, keys
@@ -253,6 +255,11 @@ class CellWriter:
             cell.journal = None
         if not cell.spare:
             discard_dead(journal_folder(self.store.path), cell.key.scope)
+
+
+def _shuffled(request_hash: str, repeat: int) -> int:
+    """Draw a group, so that a repeat goes through the engine in other batches than the first evaluation."""
+    return int(fingerprint(request_hash, repeat)[:8], 16) % _SHUFFLED_GROUPS
 
 
 def _answers(engine: Engine, work: Sequence[Work]) -> Iterator[Answer]:

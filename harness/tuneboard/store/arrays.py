@@ -68,6 +68,29 @@ class ScoreArrays:
             [[key[part] for key in self.keys] for part in range(3)],
         )
 
+    def add(
+        self,
+        cell: str,
+        metrics: Sequence[MetricValue],
+        scores: Mapping[MetricName, tuple[Sequence[int], Sequence[Any]]],
+    ) -> None:
+        """Add the scores of a result that is not in the database.
+
+        Args:
+            cell: Its identity.
+            metrics: Its aggregated metrics.
+            scores: Documents of each metric, ascending, with a number or what a corpus metric keeps for each.
+        """
+        import numpy as np
+
+        self.metrics[cell] = tuple(metrics)
+        for name, (docs, values) in scores.items():
+            if all(isinstance(value, int | float) for value in values):
+                numbers = np.asarray(docs, dtype=np.int64), np.asarray(values, dtype=float)
+                self.numbers[cell, *name] = numbers
+            else:
+                self.details[cell, *name] = dict(zip(docs, values, strict=True))
+
     def block(self, block: Block, ref: Mapping[str, Any]) -> TaskScores:
         """Lay the scores of a block side by side."""
         import numpy as np

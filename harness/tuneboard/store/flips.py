@@ -43,13 +43,14 @@ def with_texts(db: Path, scores: Scores, flips: Sequence[Flip]) -> list[Flip]:
     found = {(row[0], row[1]): row[2:] for row in rows}
     filled = []
     for (base, candidate), flip in zip(pairs, flips, strict=True):
-        before, after = found[base, flip.doc_id], found[candidate, flip.doc_id]
+        # A baseline keeps scores alone.
+        before, after = found.get((base, flip.doc_id)), found[candidate, flip.doc_id]
         filled.append(
             replace(
                 flip,
-                prompt=before[0],
-                target=_target(before[1], before[2]),
-                base_answer=clean(_answer(before, flip)),
+                prompt=after[0],
+                target=_target(after[1], after[2]),
+                base_answer=clean(_answer(before, flip)) if before else "",
                 candidate_answer=clean(_answer(after, flip)),
             )
         )

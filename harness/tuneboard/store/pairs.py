@@ -21,6 +21,9 @@ from tuneboard.compare.scores import (
 from tuneboard.config import SuiteTask
 from tuneboard.errors import DataError, UnknownName
 from tuneboard.store.arrays import ScoreArrays, name_of
+from tuneboard.store.baselines import Baseline
+from tuneboard.store.blessed import baseline_cells, baseline_refs, metric_values, sample_scores
+from tuneboard.store.blessing import hashed_config
 from tuneboard.store.cells import CellRow, find_cells
 from tuneboard.store.database import reading, rows_as_dicts
 from tuneboard.store.matching import Choice, choose
@@ -36,6 +39,7 @@ def load_scores(
     candidates: Sequence[str],
     *,
     run: str | None = None,
+    baseline: Baseline | None = None,
 ) -> Scores:
     """Load everything that a comparison needs.
 
@@ -48,6 +52,7 @@ def load_scores(
         base: Name of the base.
         candidates: Names of the candidates.
         run: Only results that this run computed or reused.
+        baseline: Stands in for the base; ``base`` is its label then.
 
     Raises:
         UnknownName: The database has no such run or candidate.
@@ -55,16 +60,19 @@ def load_scores(
         StoreError: The database is missing or cannot be read.
     """
     with reading(db) as connection:
-        adapters = _known(connection, [base, *candidates], db)
-        cells = find_cells(connection, run=run)
+        adapters = _known(connection, [*(() if baseline else (base,)), *candidates], db)
+        cells = find_cells(connection, run=run) + (baseline_cells(baseline) if baseline else [])
         if not any(cell.candidate == base for cell in cells):
             where = f" in run {run}" if run else ""
             raise DataError(f"no result of '{base}'{where}; evaluate it, or see: tuneboard show {base} --db {db}")
         refs = _task_rows(connection, cells)
-        choice = choose(cells, base, list(dict.fromkeys(candidates)), refs, adapters)
+        known = _alike(refs, baseline) if baseline else refs
+        choice = choose(cells, base, list(dict.fromkeys(candidates)), known, adapters)
         loaded = ScoreArrays(connection, choice)
+        if baseline:
+            _add(loaded, baseline)
         blocks = [loaded.block(block, refs[block.cells[0].task_fingerprint]) for block in choice.blocks]
-        groups = _groups(connection, choice.groups, refs)
+        groups = _groups(connection, choice.groups, known, baseline)
         entries = _entries(connection, choice)
         unapplied = _identical(connection, choice, blocks)
     infos = tuple(_unapplied(info, base) if info.name in unapplied else info for info in choice.candidates)
@@ -90,10 +98,29 @@ def _task_rows(connection: duckdb.DuckDBPyConnection, cells: Sequence[CellRow]) 
     return {row["fingerprint"]: row for row in rows}
 
 
+def _alike(refs: Mapping[str, Mapping[str, Any]], baseline: Baseline) -> dict[str, Mapping[str, Any]]:
+    """Return tasks of database and baseline with configs that compare: the baseline's are hashes."""
+    own = {print_: {**ref, "config": json.dumps(hashed_config(json.loads(ref["config"])))} for print_, ref in refs.items()}
+    return baseline_refs(baseline) | own
+
+
+def _add(loaded: ScoreArrays, baseline: Baseline) -> None:
+    for cell, entry in zip(baseline_cells(baseline), baseline.entries, strict=True):
+        if cell.kind == "task":
+            scores = {(one["metric"], one["filter"]): sample_scores(entry, one) for one in entry["metrics"]}
+            loaded.add(cell.id, metric_values(entry), scores)
+
+
 def _groups(
-    connection: duckdb.DuckDBPyConnection, cells: Sequence[CellRow], refs: Mapping[str, Mapping[str, Any]]
+    connection: duckdb.DuckDBPyConnection,
+    cells: Sequence[CellRow],
+    refs: Mapping[str, Mapping[str, Any]],
+    baseline: Baseline | None,
 ) -> tuple[GroupScores, ...]:
     metrics = load_metrics(connection, [cell.id for cell in cells])
+    if baseline:
+        own = zip(baseline_cells(baseline), baseline.entries, strict=True)
+        metrics |= {cell.id: metric_values(entry) for cell, entry in own}
     by_name: defaultdict[str, list[CellRow]] = defaultdict(list)
     for cell in cells:
         by_name[cell.task].append(cell)

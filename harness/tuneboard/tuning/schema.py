@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
 
-@cache
 def options_model(options: type[Any]) -> type[BaseModel]:
     """Return a pydantic model with the fields, types and defaults of a frozen dataclass."""
     from pydantic import create_model

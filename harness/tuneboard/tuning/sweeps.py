@@ -29,8 +29,9 @@ def trials(
     from tuneboard.tuning.recipe import put
 
     out = []
+    chosen: Sequence[int | None] = seeds or [None]
     for point in _points(sweep):
-        for seed in seeds or [None]:
+        for seed in chosen:
             variant = copy.deepcopy(dict(mapping))
             label = [name]
             for key, value in point.items():

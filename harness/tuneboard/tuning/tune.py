@@ -199,13 +199,11 @@ class _Trial:
         return Made(self.name, "trained", self.recipe, self.folder, provenance)
 
     def _train(self, data: PreparedData, fingerprint: str, origin: Mapping[str, Any]) -> Outcome:
-        from tuneboard.tuning.bases import load_base
+        from tuneboard.tuning.bases import load_base, quantization_of
         from tuneboard.tuning.training import TrainingJob, train
 
         self.listener.note(f"loading {self.recipe.base.id}")
-        settings = getattr(self.method, "quantization", lambda options: None)
-        options = self.method.Options(**self.recipe.options)
-        base = load_base(self.recipe.base, self.kind, data.labels, settings(options))
+        base = load_base(self.recipe.base, self.kind, data.labels, quantization_of(self.recipe, self.method))
         model, trained = train(TrainingJob(self.recipe, self.method, base, data, self.work), self.listener)
         return Outcome(self.recipe, self.method, model, base.tokenizer, data, trained, fingerprint, origin)
 

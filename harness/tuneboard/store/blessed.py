@@ -1,0 +1,90 @@
+"""A baseline's results in the shapes that those of a database have, so that both pair alike."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from tuneboard.records import CellKey, MetricValue, TokenCount
+from tuneboard.store.baselines import PREFIX, Baseline
+from tuneboard.store.cells import CellRow
+
+
+def baseline_cells(baseline: Baseline) -> list[CellRow]:
+    """Return the results of a baseline as rows that pair with those of a database."""
+    rows = []
+    for entry in baseline.entries:
+        key, ref = CellKey(**entry["key"]), entry["ref"]
+        created = datetime.fromisoformat(entry["created"])
+        rows.append(
+            CellRow(
+                id=PREFIX + key.id,
+                scope=key.scope,
+                candidate=baseline.label,
+                candidate_fingerprint=key.candidate,
+                task=ref["name"],
+                task_fingerprint=key.task,
+                num_fewshot=ref["num_fewshot"],
+                generation=key.generation,
+                kind=entry["kind"],
+                status="done",
+                reason=None,
+                n=entry["n"],
+                failed=entry["failed"],
+                seconds=0.0,
+                tokens=TokenCount(),
+                engine=key.engine,
+                dtype=key.dtype,
+                quantization=key.quantization,
+                repeat=key.repeat,
+                documents=key.documents,
+                members=tuple(entry["members"]),
+                run="",
+                created=created,
+                seen=created,
+            )
+        )
+    return rows
+
+
+def baseline_refs(baseline: Baseline) -> dict[str, dict[str, Any]]:
+    """Return task fingerprint to task, as ``choose`` takes them; values of a config are hashes."""
+    return {
+        entry["key"]["task"]: {**entry["ref"], "config": json.dumps(entry["config"])} for entry in baseline.entries
+    }
+
+
+def metric_values(entry: Mapping[str, Any]) -> tuple[MetricValue, ...]:
+    """Return the aggregated metrics of one entry."""
+    return tuple(
+        MetricValue(one["metric"], one["filter"], _revived(one["value"]), None, None, one["higher_is_better"])
+        for one in entry["metrics"]
+    )
+
+
+def sample_scores(entry: Mapping[str, Any], metric: Mapping[str, Any]) -> tuple[list[int], list[Any]]:
+    """Return documents and their scores on one metric; those that have none are left out.
+
+    Args:
+        entry: Of a task.
+        metric: One of its ``metrics``.
+    """
+    scores = metric.get("scores") or metric.get("details") or ()
+    values = [None if one == "-" else float(one) for one in scores] if isinstance(scores, str) else scores
+    found = [(doc, value) for doc, value in zip(_unpacked(entry["docs"]), values, strict=True) if value is not None]
+    return [doc for doc, _ in found], [value for _, value in found]
+
+
+def _unpacked(text: str) -> list[int]:
+    ids: list[int] = []
+    for part in text.split(",") if text else ():
+        low, _, high = part.partition("-")
+        ids += range(int(low), int(high or low) + 1)
+    return ids
+
+
+def _revived(value: float | None) -> float:
+    return math.nan if value is None else float(value)
