@@ -192,7 +192,7 @@ class AdaptedModel:
                 if adapter.kind in VIRTUAL:
                     # They are loaded apart from the other weights, which know no such name.
                     result.unexpected_keys[:] = [key for key in result.unexpected_keys if key != "prompt_embeddings"]
-                loading._check_complete(adapter, inner, result)
+                loading.check_complete(adapter, inner, result)
                 self._check_saved(model, inner, adapter)
         except AdapterError:
             self._detach(inner, adapter)
@@ -205,7 +205,7 @@ class AdaptedModel:
         if adapter.kind == bottleneck.KIND:
             bottleneck.detach(self.model, inner)
         else:
-            loading._take_out(self._peft if self._peft is not None else self.model, inner)
+            loading.take_out(self._peft if self._peft is not None else self.model, inner)
 
     def _check_saved(self, model: Any, inner: str, adapter: AdapterRef) -> None:
         """Refuse modules to save that the file lacks: peft leaves them as the base has them, and does not say so."""

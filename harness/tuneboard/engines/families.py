@@ -45,12 +45,12 @@ def load_family(ref: ModelRef, options: LoadOptions, family: Family) -> tuple[An
     hf_logging.disable_progress_bar()
     device = loading.pick_device(options.device)
     common = {"revision": ref.revision or "main", "trust_remote_code": options.trust_remote_code}
-    if ref.dtype != "auto" and ref.dtype not in loading._DTYPES:
-        raise ModelError(f"dtype '{ref.dtype}' is unknown; expected auto, {', '.join(loading._DTYPES)}")
+    if ref.dtype != "auto" and ref.dtype not in loading.DTYPES:
+        raise ModelError(f"dtype '{ref.dtype}' is unknown; expected auto, {', '.join(loading.DTYPES)}")
     arguments: dict[str, Any] = {**common, "use_safetensors": None if options.allow_pickle else True}
-    arguments["dtype"] = loading._DTYPES.get(ref.dtype, "auto")
+    arguments["dtype"] = loading.DTYPES.get(ref.dtype, "auto")
     if ref.quantization:
-        arguments |= loading._quantized(ref.quantization, device)
+        arguments |= loading.quantized(ref.quantization, device)
         arguments["quantization_config"].llm_int8_skip_modules = list(family.unquantized) or None
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(ref.id, **common)
@@ -61,9 +61,9 @@ def load_family(ref: ModelRef, options: LoadOptions, family: Family) -> tuple[An
     except MemoryError as error:
         raise ModelError(f"{ref.id} does not fit into memory; try --dtype bfloat16 or --quantization 4bit") from error
     except (OSError, ValueError, RuntimeError, KeyError, TypeError, ImportError, SafetensorError) as error:
-        raise ModelError(loading._explain(ref, error)) from error
+        raise ModelError(loading.explain(ref, error)) from error
     if getattr(model, "is_quantized", False):  # as asked for, or as its config says
-        loading._avoid_packing(model)
+        loading.avoid_packing(model)
     else:
         model = model.to(device)
     return model.eval(), tokenizer, tuple(sorted(report["missing_keys"]))

@@ -15,7 +15,8 @@ from tuneboard.engines.lora import speed_up
 from tuneboard.errors import AdapterError, MissingExtra, ModelError
 from tuneboard.records import AdapterRef, ModelRef
 
-_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+#: What torch calls the data types that a ``ModelRef`` may name.
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 #: peft types that put their weights into the layers of the base; several of one type can be attached side by side.
 INJECTED = ("LORA", "IA3", "LOHA", "LOKR", "OFT", "BOFT", "VERA", "FOURIERFT", "HRA", "LN_TUNING", "ADALORA")
 
@@ -65,25 +66,25 @@ def load_model(ref: ModelRef, options: LoadOptions) -> tuple[Any, Any]:
     device = pick_device(options.device)
     common = {"revision": ref.revision or "main", "trust_remote_code": options.trust_remote_code}
     arguments: dict[str, Any] = {**common, "use_safetensors": None if options.allow_pickle else True}
-    if ref.dtype != "auto" and ref.dtype not in _DTYPES:
-        raise ModelError(f"dtype '{ref.dtype}' is unknown; expected auto, {', '.join(_DTYPES)}")
-    arguments["dtype"] = _DTYPES.get(ref.dtype, "auto")
+    if ref.dtype != "auto" and ref.dtype not in DTYPES:
+        raise ModelError(f"dtype '{ref.dtype}' is unknown; expected auto, {', '.join(DTYPES)}")
+    arguments["dtype"] = DTYPES.get(ref.dtype, "auto")
     if ref.quantization:
-        arguments |= _quantized(ref.quantization, device)
+        arguments |= quantized(ref.quantization, device)
     try:
         tokenizer = AutoTokenizer.from_pretrained(ref.id, **common)
         model, report = AutoModelForCausalLM.from_pretrained(ref.id, output_loading_info=True, **arguments)
     except MemoryError as error:
         raise ModelError(f"{ref.id} does not fit into memory; try --dtype bfloat16 or --quantization 4bit") from error
     except (OSError, ValueError, RuntimeError, KeyError, TypeError, ImportError, SafetensorError) as error:
-        raise ModelError(_explain(ref, error)) from error
+        raise ModelError(explain(ref, error)) from error
     if missing := sorted(report["missing_keys"]):
         raise ModelError(
             f"{ref.id} is not a whole causal LM: weight '{missing[0]}' is missing, and {len(missing) - 1} more; "
             "transformers would make them up at random"
         )
     if getattr(model, "is_quantized", False):  # as asked for, or as its config says
-        _avoid_packing(model)
+        avoid_packing(model)
     else:
         model = model.to(device)
     return model.eval(), tokenizer
@@ -106,9 +107,9 @@ def attach_adapter(model: Any, name: str, adapter: AdapterRef) -> Any:
             config.inference_mode = True
             if not isinstance(model, peft.PeftModel):
                 model = peft.PeftModelForCausalLM(model, config, adapter_name=name)
-            _check_complete(adapter, name, model.load_adapter(adapter.path, name))
+            check_complete(adapter, name, model.load_adapter(adapter.path, name))
     except AdapterError:
-        _take_out(base, name)
+        take_out(base, name)
         raise
     speed_up(model)
     model.eval()
@@ -130,7 +131,17 @@ def adapter_faults(adapter: AdapterRef) -> Iterator[None]:
         raise AdapterError(_explain_adapter(adapter, error)) from error
 
 
-def _check_complete(adapter: AdapterRef, name: str, result: Any) -> None:
+def check_complete(adapter: AdapterRef, name: str, result: Any) -> None:
+    """Refuse an adapter whose weights are not those that its config asks for.
+
+    Args:
+        adapter: Named in the error.
+        name: Under which it was attached.
+        result: What ``load_adapter`` returned.
+
+    Raises:
+        AdapterError: A weight is missing or left over.
+    """
     missing = [key for key in result.missing_keys if f".{name}." in key or key.endswith(f".{name}")]
     odd = missing or list(result.unexpected_keys)
     if odd:
@@ -140,7 +151,7 @@ def _check_complete(adapter: AdapterRef, name: str, result: Any) -> None:
         )
 
 
-def _take_out(base: Any, name: str) -> None:
+def take_out(base: Any, name: str) -> None:
     """Undo a half-attached adapter: peft puts its layers into the base before it reads their weights."""
     import peft
     from peft.tuners.tuners_utils import BaseTunerLayer
@@ -159,7 +170,13 @@ def _take_out(base: Any, name: str) -> None:
         del base.peft_config
 
 
-def _quantized(quantization: str, device: torch.device) -> dict[str, Any]:
+def quantized(quantization: str, device: torch.device) -> dict[str, Any]:
+    """Return what ``from_pretrained`` needs to load in 4 or 8 bit through bitsandbytes.
+
+    Raises:
+        MissingExtra: bitsandbytes is not installed.
+        ModelError: The quantization is unknown.
+    """
     try:
         import bitsandbytes  # noqa: F401
         from transformers import BitsAndBytesConfig
@@ -177,7 +194,7 @@ def _quantized(quantization: str, device: torch.device) -> dict[str, Any]:
     return {"quantization_config": config, "device_map": {"": str(device)}}
 
 
-def _avoid_packing(model: Any) -> None:
+def avoid_packing(model: Any) -> None:
     """Keep bitsandbytes from packing weights whose shape its CPU kernel cannot take: it fails in the first pass."""
     for module in model.modules():
         packs = getattr(module, "support_avx512bf16_for_cpu", False)
@@ -189,7 +206,8 @@ def _compute_dtype(device: torch.device) -> torch.dtype:
     return torch.bfloat16 if device.type == "cuda" else torch.float32
 
 
-def _explain(ref: ModelRef, error: BaseException) -> str:
+def explain(ref: ModelRef, error: BaseException) -> str:
+    """Say in one line why a model did not load, and what to do."""
     folder = Path(ref.id)
     text = str(error)
     if "trust_remote_code" in text:

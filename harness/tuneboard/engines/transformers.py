@@ -12,6 +12,7 @@ import torch
 
 from tuneboard.engines.accounting import Ledger, OpenScore, distinct_shares
 from tuneboard.engines.adapters import Adapters, Serving
+from tuneboard.engines.batches import guarded
 from tuneboard.engines.forward import TreeModel
 from tuneboard.engines.generation import Generator, Prompt
 from tuneboard.engines.loading import LoadOptions, load_model
@@ -130,8 +131,8 @@ class TransformersEngine:
             texts = [item for item in items if item.kind == "generate_until"]
             scores = [item for item in items if item.kind != "generate_until"]
             with self._adapters.active(candidate) as serving:
-                yield from _guarded(scores, self._score(scores, serving))
-                yield from _guarded(texts, self._generate(texts, serving))
+                yield from guarded(scores, self._score(scores, serving))
+                yield from guarded(texts, self._generate(texts, serving))
         self.encoder.forget()
 
     def _score(self, work: Sequence[Work], serving: Serving) -> Iterator[Answer]:
@@ -210,17 +211,3 @@ class TransformersEngine:
         if serving.shares_prefixes:
             return Generator(self.tree, self.tokenizer, self.budget, self.rows, self.notice)
         return PlainGenerator(self.model, self.tokenizer, serving.virtual)
-
-
-def _guarded(work: Sequence[Work], answers: Iterator[Answer]) -> Iterator[Answer]:
-    """Pass answers on; what breaks the engine fails the works that are still open, and nothing else."""
-    open_ids = {item.id for item in work}
-    try:
-        for answer in answers:
-            open_ids.discard(answer.id)
-            yield answer
-    except Exception as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        for item in work:
-            if item.id in open_ids:
-                yield Answer(item.id, None, reason)
