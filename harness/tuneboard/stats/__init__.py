@@ -10,6 +10,8 @@ where they are needed, because importing them takes longer than most commands ru
     resampling   paired bootstrap (BCa) and swap tests, of means and corpus statistics
     multiple     Holm, Benjamini-Hochberg
     power        detectable effects, samples needed
+    sequential   evidence that may be looked at again and again
+    monitoring   stopping rules for 0/1 scores; wagers: for bounded ones
 """
 
 from tuneboard.stats.binary import mcnemar, tango_bound, tango_interval, tango_statistic, tango_test
@@ -21,9 +23,30 @@ from tuneboard.stats.bootstrap import (
     bootstrap_stderr_of_sums,
 )
 from tuneboard.stats.means import MeanDifference, clustered_t, paired_t, permutation_test, weighted_mean
+from tuneboard.stats.monitoring import (
+    LARGEST_BATCH,
+    LIKELY,
+    Aim,
+    Evidence,
+    Runs,
+    Schedule,
+    bounds_of_flips,
+    last_p_of_flips,
+    p_of_failing,
+    run_flips,
+    watch_flips,
+)
 from tuneboard.stats.multiple import benjamini_hochberg, holm
 from tuneboard.stats.power import detectable_flips, detectable_mean, needed_samples, supported_margin
 from tuneboard.stats.resampling import Bootstrap, ResampledScores, bootstrap_means, resample_scores, swap_test
+from tuneboard.stats.sequential import (
+    betting_interval,
+    chance_to_pass,
+    log_capital,
+    log_e_value,
+    spending_bounds,
+    spent,
+)
 from tuneboard.stats.single import (
     Interval,
     group_interval,
@@ -35,33 +58,61 @@ from tuneboard.stats.single import (
     unweighted_stderr,
     wilson_interval,
 )
+from tuneboard.stats.wagers import (
+    bounds_of_gains,
+    bounds_of_scores,
+    last_p_of_level,
+    last_p_of_scores,
+    watch_level,
+    watch_scores,
+)
 
 __all__ = [
+    "LARGEST_BATCH",
+    "LIKELY",
     "MAX_DRAWS",
     "MAX_DRAWS_OF_SUMS",
     "MIN_RESAMPLES",
+    "Aim",
     "Bootstrap",
+    "Evidence",
     "Interval",
     "MeanDifference",
     "ResampledScores",
+    "Runs",
+    "Schedule",
     "benjamini_hochberg",
+    "betting_interval",
     "bootstrap_means",
     "bootstrap_stderr",
     "bootstrap_stderr_of_sums",
+    "bounds_of_flips",
+    "bounds_of_gains",
+    "bounds_of_scores",
+    "chance_to_pass",
     "clustered_t",
     "detectable_flips",
     "detectable_mean",
     "group_interval",
     "holm",
+    "last_p_of_flips",
+    "last_p_of_level",
+    "last_p_of_scores",
+    "log_capital",
+    "log_e_value",
     "mcnemar",
     "mean_interval",
     "needed_samples",
+    "p_of_failing",
     "paired_t",
     "pass_at_k",
     "permutation_test",
     "pooled_stderr",
     "resample_scores",
+    "run_flips",
     "single_score",
+    "spending_bounds",
+    "spent",
     "stderr_of_mean",
     "supported_margin",
     "swap_test",
@@ -70,6 +121,9 @@ __all__ = [
     "tango_statistic",
     "tango_test",
     "unweighted_stderr",
+    "watch_flips",
+    "watch_level",
+    "watch_scores",
     "weighted_mean",
     "wilson_interval",
 ]

@@ -12,7 +12,6 @@ All functions broadcast over arrays, so that thousands of streams are simulated 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -30,6 +29,8 @@ _HALVINGS = 60
 #: Points of the density between two looks; with 400, bounds agree with published ones to 4 decimals.
 _GRID = 401
 _WIDEST = 9.0
+#: Near the smallest double, whose logarithm would be inexact.
+_TINY = 1e-290
 
 
 def log_e_value(losses: ArrayLike, wins: ArrayLike) -> Any:
@@ -48,22 +49,23 @@ def log_e_value(losses: ArrayLike, wins: ArrayLike) -> Any:
 
     Returns:
         A float, or an array of the broadcast shape; 0 before anything changed.
+
+    Raises:
+        ValueError: A count is negative.
     """
     import numpy as np
-    from scipy.special import betaln, log_ndtr
+    from scipy.special import bdtr, betaln
 
     lost, won = np.broadcast_arrays(np.asarray(losses, dtype=float), np.asarray(wins, dtype=float))
     if (lost < 0).any() or (won < 0).any():
         raise ValueError("a count of changed samples is negative; expected counts of at least 0")
     total = lost + won + 1
-    from scipy.special import bdtr
-
-    with np.errstate(divide="ignore"):
-        # P(Beta(L+1, W+1) > 1/2) = P(Binomial(L+W+1, 1/2) <= L).
-        tail = np.log(bdtr(lost, total.astype(np.int64), 0.5))
-    # Below the smallest double, the normal approximation keeps the result finite; E is then 0 for any purpose.
-    tail = np.where(np.isfinite(tail), tail, log_ndtr((2 * lost + 1 - total) / np.sqrt(total)))
-    return _plain(total * math.log(2) + betaln(lost + 1, won + 1) + tail)
+    # P(Beta(L+1, W+1) > 1/2) = P(Binomial(L+W+1, 1/2) <= L).
+    tail = bdtr(lost, total.astype(np.int64), 0.5)
+    inside = total * math.log(2) + betaln(lost + 1, won + 1) + np.log(np.maximum(tail, _TINY))
+    # So far out, the tail is its last term times a geometric series (an upper limit), and the powers of 2 cancel.
+    outside = np.log((won + 2) / ((won + 1) * np.maximum(won - lost + 2, 1)))
+    return _plain(np.where(tail > _TINY, inside, outside))
 
 
 def spent(fraction: ArrayLike, alpha: float) -> Any:
@@ -208,24 +210,6 @@ def betting_interval(values: ArrayLike, confidence: float = 0.95) -> tuple[float
             low, high = (null, high) if owned.max() >= -math.log(level) else (low, null)
         ends.append(low)
     return ends[0], 1 - ends[1]
-
-
-def batch_ends(n: int, batch: int) -> tuple[int, ...]:
-    """Return how many samples are seen after each batch: multiples of ``batch``, then ``n``."""
-    return (*range(batch, n, batch), n)
-
-
-def look_places(ends: Sequence[int], looks: int = 10) -> tuple[int, ...]:
-    """Return after which batches to look: the first that reaches each of ``looks`` equal parts of the whole.
-
-    Args:
-        ends: Samples seen after each batch, rising.
-        looks: Most looks, at least 1.
-    """
-    import numpy as np
-
-    targets = [ends[-1] * part / looks for part in range(1, looks + 1)]
-    return tuple(sorted({int(np.searchsorted(ends, target - 1e-9)) for target in targets}))
 
 
 def _stakes(scores: Floats, alpha: float) -> Floats:
