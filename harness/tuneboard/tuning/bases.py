@@ -74,7 +74,7 @@ def read_config(ref: ModelRef) -> Any:
     try:
         return AutoConfig.from_pretrained(ref.id, revision=ref.revision or "main", trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
-        raise ModelError(loading._explain(ref, error)) from error
+        raise ModelError(loading.explain(ref, error)) from error
 
 
 def load_base(
@@ -157,12 +157,12 @@ def _maker(kind: ModelKind) -> Any:
 
 def _arguments(ref: ModelRef, quantization: Mapping[str, Any] | None, device_name: str) -> dict[str, Any]:
     device = loading.pick_device(device_name)
-    if ref.dtype != "auto" and ref.dtype not in loading._DTYPES:
-        raise ModelError(f"dtype '{ref.dtype}' is unknown; expected auto, {', '.join(loading._DTYPES)}")
-    arguments: dict[str, Any] = {"dtype": loading._DTYPES.get(ref.dtype, "auto")}
+    if ref.dtype != "auto" and ref.dtype not in loading.DTYPES:
+        raise ModelError(f"dtype '{ref.dtype}' is unknown; expected auto, {', '.join(loading.DTYPES)}")
+    arguments: dict[str, Any] = {"dtype": loading.DTYPES.get(ref.dtype, "auto")}
     if not ref.quantization:
         return arguments | {"device": device}
-    arguments |= loading._quantized(ref.quantization, device)
+    arguments |= loading.quantized(ref.quantization, device)
     for name, value in (quantization or {}).items():
         setattr(arguments["quantization_config"], name, value)
     return arguments
@@ -183,11 +183,11 @@ def _load(ref: ModelRef, kind: ModelKind, arguments: dict[str, Any]) -> tuple[An
     except MemoryError as error:
         raise ModelError(f"{ref.id} does not fit into memory; try dtype: bfloat16 or method: qlora") from error
     except (OSError, ValueError, RuntimeError, KeyError, TypeError, ImportError, SafetensorError) as error:
-        raise ModelError(loading._explain(ref, error)) from error
+        raise ModelError(loading.explain(ref, error)) from error
     fresh = {*report["missing_keys"], *(entry[0] for entry in report["mismatched_keys"])}
     _check_fresh(ref, kind, model, sorted(fresh))
     if getattr(model, "is_quantized", False):
-        loading._avoid_packing(model)
+        loading.avoid_packing(model)
     else:
         model = model.to(device)
     return model, tokenizer, tuple(sorted(fresh))
