@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
     chosen = _format(args)
     suite = _suite(args.suite)
     scores = load_scores(args.db, args.base, args.candidates, run=args.run)
-    tags = _tags(scores.entries if suite is None else suite, scores.order)
+    tags = tags_of(scores.entries if suite is None else suite, scores.order)
     comparison = compare(scores, Plan(suite=suite, tags=tags, seed=args.seed))
     flips = None if args.flips is None else _flips(args.db, scores, comparison, args.flips)
     if chosen == "csv":
@@ -86,8 +86,13 @@ def _suite(name: str | None) -> tuple[SuiteTask, ...] | None:
     return find_suite(name).tasks
 
 
-def _tags(entries: Sequence[SuiteTask], known: Sequence[str]) -> Mapping[str, tuple[str, ...]]:
-    """Look up entries that may be tags; only these need the index of all tasks, which takes time."""
+def tags_of(entries: Sequence[SuiteTask], known: Sequence[str]) -> Mapping[str, tuple[str, ...]]:
+    """Look up entries that may be tags; only these need the index of all tasks, which takes time.
+
+    Args:
+        entries: Of a suite.
+        known: Names of tasks and groups that need no looking up.
+    """
     from fnmatch import filter as matching
 
     open_names = [entry.task for entry in entries if not matching(known, entry.task)]

@@ -26,6 +26,12 @@ COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "tune": ("tuneboard.cli.tune", "make a candidate: fine-tune a base model by a recipe"),
         "merge": ("tuneboard.cli.merge", "write a candidate's merged weights as a model of its own"),
         "compare": ("tuneboard.cli.compare", "what changed from a base to its candidates, sample by sample"),
+        "gate": ("tuneboard.cli.gate", "judge a candidate by a policy, for people and CI"),
+        "baseline": ("tuneboard.cli.baseline", "committed reference results that gates compare with"),
+        "import": (
+            "tuneboard.cli.import_",
+            "take in results that lm-evaluation-harness wrote, to compare and gate them",
+        ),
         "show": ("tuneboard.cli.show", "look at runs, models, trainings, tasks, recipes and results"),
         "export": ("tuneboard.cli.export", "write results or samples as CSV, Parquet or JSON"),
         "rename": ("tuneboard.cli.rename", "give a candidate in the database another name"),

@@ -86,20 +86,22 @@ class OpenWork:
         self.cells = [cell for cell in self.cells if cell.candidate.name != candidate]
         return gone
 
-    def answer(self, engine: Engine, engine_names: Mapping[str, str]) -> Iterator[Cell]:
-        """Have an engine answer everything; yields each cell as it is complete.
+    def answer(
+        self, engine: Engine, engine_names: Mapping[str, str], wanted: Sequence[tuple[Cell, str]] | None = None
+    ) -> Iterator[Cell]:
+        """Have an engine answer; yields each cell as it is complete.
 
         Args:
             engine: With all adapters attached.
             engine_names: Candidate to its name in the engine.
+            wanted: Cells with the open requests to answer, by hash; None answers everything.
         """
-        owners: dict[tuple[str, str], list[Cell]] = defaultdict(list)
-        for cell in self.cells:
-            for one in cell.open:
-                owners[cell.candidate.name, one].append(cell)
-        work, keys = self._work(owners, engine_names)
+        owners: defaultdict[tuple[str, str], list[Cell]] = defaultdict(list)
+        for cell, one in self._open() if wanted is None else wanted:
+            owners[cell.candidate.name, one].append(cell)
+        keys = list(owners)
         last = synced = time.perf_counter()
-        for answer in _answers(engine, work):
+        for answer in _answers(engine, self._work(owners, engine_names)):
             now = time.perf_counter()
             self.engine_seconds += now - last
             waiting = owners[keys[answer.id]]
@@ -117,21 +119,17 @@ class OpenWork:
                     yield cell
             last = time.perf_counter()
 
-    def _work(
-        self, owners: Mapping[tuple[str, str], list[Cell]], engine_names: Mapping[str, str]
-    ) -> tuple[list[Work], list[tuple[str, str]]]:
+    def _open(self) -> Iterator[tuple[Cell, str]]:
+        return ((cell, one) for cell in self.cells for one in cell.recorded.asks if one in cell.open)
+
+    def _work(self, owners: Mapping[tuple[str, str], Sequence[Cell]], engine_names: Mapping[str, str]) -> list[Work]:
         order = {name: place for place, name in enumerate(dict.fromkeys(cell.name for cell in self.cells))}
         work: list[Work] = []
-        keys: list[tuple[str, str]] = []
-        for cell in self.cells:
-            for one, ask in cell.recorded.asks.items():
-                key = (cell.candidate.name, one)
-                if one in cell.open and owners[key][0] is cell:
-                    engine_name = engine_names[cell.candidate.name]
-                    group = _shuffled(one, cell.key.repeat) if cell.key.repeat else order[cell.name]
-                    work.append(Work(len(work), engine_name, ask.kind, ask.arguments, group, ask.seed))  # type: ignore[arg-type]
-                    keys.append(key)
-        return work, keys
+        for (candidate, one), cells in owners.items():
+            cell, ask = cells[0], cells[0].recorded.asks[one]
+            group = _shuffled(one, cell.key.repeat) if cell.key.repeat else order[cell.name]
+            work.append(Work(len(work), engine_names[candidate], ask.kind, ask.arguments, group, ask.seed))  # type: ignore[arg-type]
+        return work
 
     def _take(self, cell: Cell, request_hash: str, answer: Answer, first: bool) -> None:
         cell.open.discard(request_hash)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tuneboard.errors import DataError, TuneboardError
@@ -42,6 +42,20 @@ class RecordedTask:
     """``all``, or a hash over the document ids of a limited set."""
     generation: Mapping[str, Any]
     """Generation settings that were given beside the task's own, by the suite or by the user."""
+
+    def subset(self, doc_ids: Collection[int]) -> RecordedTask:
+        """Return the same task with these of its documents alone, as if no others had been asked for."""
+        chosen = sorted(doc_ids)
+        hashes = {doc: self.hashes[doc] for doc in chosen}
+        asked = {one for groups in hashes.values() for repeats in groups for one in repeats}
+        return replace(
+            self,
+            documents=tuple(document for document in self.documents if document.doc_id in hashes),
+            instances={doc: self.instances[doc] for doc in chosen},
+            hashes=hashes,
+            asks={one: ask for one, ask in self.asks.items() if one in asked},
+            document_set="all" if len(chosen) == self.ref.n_docs else fingerprint(chosen),
+        )
 
     def key(self, candidate: str, request: EvaluateRequest, dtype: str, quantization: str | None) -> CellKey:
         """Return the identity of this task's cell for a candidate."""

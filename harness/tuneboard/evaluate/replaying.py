@@ -55,6 +55,21 @@ def replay(recorded: RecordedTask, answers: Mapping[str, Response], errors: Mapp
         errors: Why the others were not.
         seed: For resampling.
     """
+    samples, scores = _replayed(recorded, answers, errors)
+    n = sum(sample.status == "ok" for sample in samples)
+    return Replayed(_aggregate(recorded.task, scores.values, seed), samples, n, len(samples) - n)
+
+
+def replay_samples(
+    recorded: RecordedTask, answers: Mapping[str, Response], errors: Mapping[str, str]
+) -> tuple[SampleScore, ...]:
+    """Score the documents of a task without making one number of them; arguments as for ``replay``."""
+    return _replayed(recorded, answers, errors)[0]
+
+
+def _replayed(
+    recorded: RecordedTask, answers: Mapping[str, Response], errors: Mapping[str, str]
+) -> tuple[tuple[SampleScore, ...], _Scores]:
     task = recorded.task
     failed = {doc: _failure(groups, answers, errors) for doc, groups in recorded.hashes.items()}
     scored = [document for document in recorded.documents if failed[document.doc_id] is None]
@@ -82,7 +97,7 @@ def replay(recorded: RecordedTask, answers: Mapping[str, Response], errors: Mapp
         )
         for document in recorded.documents
     )
-    return Replayed(_aggregate(task, scores.values, seed), samples, len(scored), len(samples) - len(scored))
+    return samples, scores
 
 
 def replay_group(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,10 +30,17 @@ def evaluate(request: EvaluateRequest, hooks: Hooks) -> Evaluation:
             name bound to other weights). What fails later fails its cell only.
         KeyboardInterrupt: Passed on; what was computed is kept.
     """
-    return _Evaluating(request, hooks).run()
+    return Evaluating(request, hooks).run()
 
 
-class _Evaluating:
+class Evaluating:
+    """One evaluation under way.
+
+    Args:
+        request: What is asked for.
+        hooks: What it needs from outside.
+    """
+
     def __init__(self, request: EvaluateRequest, hooks: Hooks) -> None:
         candidates, self.left_out = without_headless(request.candidates)
         self.request, self.hooks = replace(request, candidates=candidates), hooks
@@ -47,16 +54,16 @@ class _Evaluating:
         self.loaded: LoadedTasks
 
     def run(self) -> Evaluation:
+        """Do it; raises as ``evaluate`` does."""
         for candidate in self.request.candidates:
             self.store.check(candidate)
         _refuse_unwritable(self.request.db)
-        self.loaded = load_tasks(self._task_request())
+        self.loaded = load_tasks(self.task_request())
         for reason in self.left_out.values():
             self.hooks.listener.note(reason)
         status = "failed"
         try:
-            for group in engine_groups(self.request.candidates):
-                self._evaluate_group(group)
+            self._evaluate_groups(list(engine_groups(self.request.candidates)))
             status = "done" if all(r.status in ("done", "reused") for r in self.results.values()) else "incomplete"
         except KeyboardInterrupt:
             status = "interrupted"
@@ -70,6 +77,7 @@ class _Evaluating:
 
     @property
     def seconds(self) -> float:
+        """Wall time so far."""
         return time.perf_counter() - self.started
 
     @property
@@ -88,7 +96,8 @@ class _Evaluating:
         names = " + ".join(dict.fromkeys(info.name for info in self.infos))
         return {"name": names, "version": first.version, "device": first.device, "dtype": first.dtype}
 
-    def _task_request(self) -> TaskRequest:
+    def task_request(self) -> TaskRequest:
+        """Return what to load, with the limit that is asked for."""
         request, tasks = self.request, self.request.suite.tasks
         if request.limit is not None:
             tasks = tuple(replace(task, limit=request.limit) for task in tasks)
@@ -101,8 +110,8 @@ class _Evaluating:
             gen_kwargs=request.gen_kwargs,
         )
 
-    def _recordings(self, candidate: Candidate) -> dict[str, RecordedTask]:
-        """Requests of all tasks; they depend on the model only through its chat template."""
+    def recordings(self, candidate: Candidate) -> dict[str, RecordedTask]:
+        """Return the requests of all tasks; they depend on the model only through its chat template."""
         chat = None
         if self.request.prompts.apply_chat_template:
             from tuneboard.engines.chat import ChatTemplate
@@ -113,13 +122,19 @@ class _Evaluating:
             self._recorded[which] = {name: record(name, self.loaded, self.request, chat) for name in self.loaded.tasks}
         return self._recorded[which]
 
+    def _evaluate_groups(self, groups: Sequence[EngineGroup]) -> None:
+        for group in groups:
+            self._evaluate_group(group)
+
+    def _writer(self) -> CellWriter:
+        return CellWriter(self.store, lambda: self.run_id, self.hooks.listener, self.request.seed, self.results)
+
     def _evaluate_group(self, group: EngineGroup) -> None:
-        work = OpenWork(self.store, self.hooks.listener)
-        writer = CellWriter(self.store, lambda: self.run_id, self.hooks.listener, self.request.seed, self.results)
+        work, writer = OpenWork(self.store, self.hooks.listener), self._writer()
         cells = [
             Cell(candidate, recorded, self._key(candidate, recorded))
             for candidate in group.candidates
-            for recorded in self._recordings(candidate).values()
+            for recorded in self.recordings(candidate).values()
         ]
         found = {k: old for k, old in self.store.find_all([cell.key for cell in cells]).items() if old.failed == 0}
         settled = [self._open(cell, work, writer) for cell in cells if cell.key not in found]
@@ -141,7 +156,7 @@ class _Evaluating:
                 engine.close()
                 writer.flush()
         for candidate in group.candidates:
-            group_results(candidate, self.loaded, self._recordings(candidate), writer)
+            group_results(candidate, self.loaded, self.recordings(candidate), writer)
         writer.flush()
 
     def _key(self, candidate: Candidate, recorded: RecordedTask) -> CellKey:
@@ -166,13 +181,14 @@ class _Evaluating:
     def _engine(self, group: EngineGroup) -> tuple[Engine | None, TuneboardError | None]:
         """Load the engine of a group, or return why it cannot be; raises that where nothing has been stored yet."""
         try:
-            return self._load(group), None
+            return self.load(group), None
         except TuneboardError as error:
             if not self.results:
                 raise
             return None, error
 
-    def _load(self, group: EngineGroup) -> Engine:
+    def load(self, group: EngineGroup) -> Engine:
+        """Load the engine of a group with its adapters; raises ``ModelError`` where it cannot be."""
         self.hooks.listener.note(f"loading {group.candidates[0].model.id}")
         load = self.hooks.others.get(group.kind, self.hooks.load_engine)
         engine = load(group.candidates[0].model, self.hooks.listener.note)
@@ -187,19 +203,30 @@ class _Evaluating:
         return engine
 
     def _answer(self, engine: Engine, group: EngineGroup, work: OpenWork, writer: CellWriter) -> None:
-        names = [cell.candidate.name for cell in work.cells if cell.candidate.adapter is not None]
-        for name, reason in unapplied(engine, list(dict.fromkeys(names))).items():
+        self._withdraw_unapplied(engine, group, work, writer)
+        for cell in work.answer(engine, names_in_engine(group)):
+            writer.finish(cell)
+
+    def _withdraw_unapplied(self, engine: Engine, group: EngineGroup, work: OpenWork, writer: CellWriter) -> bool:
+        """Fail the cells of adapters that change nothing; returns whether there were any."""
+        own = {candidate.name for candidate in group.candidates if candidate.adapter is not None}
+        names = dict.fromkeys(cell.candidate.name for cell in work.cells if cell.candidate.name in own)
+        found = unapplied(engine, list(names))
+        for name, reason in found.items():
             self.hooks.listener.note(reason)
             for cell in work.withdraw(name):
                 writer.fail(cell, "invalid", reason)
-        engine_names = {c.name: c.name if c.adapter is not None else BASE for c in group.candidates}
-        for cell in work.answer(engine, engine_names):
-            writer.finish(cell)
+        return bool(found)
 
     def _in_order(self) -> tuple[TaskResult, ...]:
         tasks = [*self.loaded.tasks, *self.loaded.groups]
         names = [candidate.name for candidate in self.request.candidates]
         return tuple(self.results[n, t] for t in tasks for n in names if (n, t) in self.results)
+
+
+def names_in_engine(group: EngineGroup) -> dict[str, str]:
+    """Return candidate to its name in the engine."""
+    return {one.name: one.name if one.adapter is not None else BASE for one in group.candidates}
 
 
 def _refuse_unwritable(db: Path) -> None:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from tuneboard.compare import CandidateComparison, Comparison, Flip, TaskComparison
-from tuneboard.report.tables import format_table
+from tuneboard.report.markdown import escaped, fenced, markdown_table
+from tuneboard.report.tables import format_table, harmless
 
 _MARKS = {"improved": "▲", "regressed": "▼", "equivalent": "≈", "inconclusive": "?"}
 _LEGEND = (
@@ -45,7 +46,7 @@ def format_comparison(comparison: Comparison, flips: Sequence[Flip] = ()) -> str
 
 def comparison_markdown(comparison: Comparison, flips: Sequence[Flip] = ()) -> str:
     """Lay out a comparison as Markdown, as ``format_comparison`` does."""
-    style = _Style(_markdown_table, lambda text: f"### {text}", lambda text: f"- {_escaped(text)}", _fenced)
+    style = _Style(markdown_table, lambda text: f"### {text}", lambda text: f"- {escaped(text)}", fenced)
     return _report(comparison, flips, style)
 
 
@@ -169,12 +170,7 @@ def _flip(flip: Flip, style: _Style) -> str:
         ]
     )
     title = f"{flip.task} {flip.doc_id}: {flip.direction} by {flip.candidate}"
-    return f"{style.heading(title)}\n\n{style.quote(_harmless(text))}"
-
-
-def _harmless(text: str) -> str:
-    """Replace control characters: a model's answer must not steer the reader's terminal."""
-    return "".join(char if char.isprintable() or char in "\n\t" else "\N{REPLACEMENT CHARACTER}" for char in text)
+    return f"{style.heading(title)}\n\n{style.quote(harmless(text))}"
 
 
 def _compact(row: TaskComparison | None, place: int | None) -> str:
@@ -233,23 +229,5 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
-def _markdown_table(headers: Sequence[str], rows: Sequence[Sequence[object]], align: str) -> str:
-    lines = [[_escaped(header) for header in headers], ["---:" if side == "r" else "---" for side in align]]
-    lines += [["-" if value is None else _escaped(str(value)) for value in row] for row in rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def _escaped(text: str) -> str:
-    for char in "\\|*_`<>[]#":
-        text = text.replace(char, f"\\{char}")
-    return " ".join(text.split("\n"))
-
-
 def _indented(text: str) -> str:
     return "\n".join(f"    {line}" for line in text.splitlines())
-
-
-def _fenced(text: str) -> str:
-    longest = max((len(run) for run in "".join(c if c == "`" else " " for c in text).split()), default=0)
-    fence = "`" * max(3, longest + 1)
-    return f"{fence}text\n{text}\n{fence}"

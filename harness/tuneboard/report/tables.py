@@ -33,6 +33,11 @@ def display_width(text: str) -> int:
     )
 
 
+def harmless(text: str) -> str:
+    """Replace control characters: a model's answer must not steer the reader's terminal."""
+    return "".join(char if char.isprintable() or char in "\n\t" else "\N{REPLACEMENT CHARACTER}" for char in text)
+
+
 def _line(cells: Sequence[str], widths: Sequence[int], align: str) -> str:
     padded = [
         " " * (width - display_width(cell)) + cell if side == "r" else cell + " " * (width - display_width(cell))

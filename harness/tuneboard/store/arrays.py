@@ -85,10 +85,9 @@ class ScoreArrays:
 
         self.metrics[cell] = tuple(metrics)
         for name, (docs, values) in scores.items():
-            if all(isinstance(value, int | float) for value in values):
-                numbers = np.asarray(docs, dtype=np.int64), np.asarray(values, dtype=float)
-                self.numbers[cell, *name] = numbers
-            else:
+            if docs and all(isinstance(value, int | float) for value in values):
+                self.numbers[cell, *name] = np.asarray(docs, dtype=np.int64), np.asarray(values, dtype=float)
+            elif docs:
                 self.details[cell, *name] = dict(zip(docs, values, strict=True))
 
     def block(self, block: Block, ref: Mapping[str, Any]) -> TaskScores:

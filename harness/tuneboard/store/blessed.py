@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from tuneboard.records import CellKey, MetricValue, TokenCount
+from tuneboard.records import CellKey, MetricValue, TokenCount, fingerprint
 from tuneboard.store.baselines import PREFIX, Baseline
 from tuneboard.store.cells import CellRow
 
@@ -52,9 +52,12 @@ def baseline_cells(baseline: Baseline) -> list[CellRow]:
 
 def baseline_refs(baseline: Baseline) -> dict[str, dict[str, Any]]:
     """Return task fingerprint to task, as ``choose`` takes them; values of a config are hashes."""
-    return {
-        entry["key"]["task"]: {**entry["ref"], "config": json.dumps(entry["config"])} for entry in baseline.entries
-    }
+    return {entry["key"]["task"]: {**entry["ref"], "config": json.dumps(entry["config"])} for entry in baseline.entries}
+
+
+def hashed_config(config: Mapping[str, Any]) -> dict[str, str]:
+    """Return a task's config with a short hash for every value, which tells what differs and stays small."""
+    return {key: fingerprint(value)[:8] for key, value in config.items()}
 
 
 def metric_values(entry: Mapping[str, Any]) -> tuple[MetricValue, ...]:
@@ -72,7 +75,9 @@ def sample_scores(entry: Mapping[str, Any], metric: Mapping[str, Any]) -> tuple[
         entry: Of a task.
         metric: One of its ``metrics``.
     """
-    scores = metric.get("scores") or metric.get("details") or ()
+    scores = metric.get("scores", metric.get("details"))
+    if scores is None:
+        return [], []
     values = [None if one == "-" else float(one) for one in scores] if isinstance(scores, str) else scores
     found = [(doc, value) for doc, value in zip(_unpacked(entry["docs"]), values, strict=True) if value is not None]
     return [doc for doc, _ in found], [value for _, value in found]

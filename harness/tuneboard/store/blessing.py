@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from tuneboard.errors import DataError
 from tuneboard.records import MetricValue, fingerprint
 from tuneboard.store.baselines import SCHEMA, Baseline, baseline_path
+from tuneboard.store.blessed import hashed_config
 from tuneboard.store.cells import CellRow, find_cells, newest
 from tuneboard.store.database import reading, rows_as_dicts
 from tuneboard.store.results import load_metrics
@@ -24,7 +25,7 @@ _FINISHED = ("done", "reused")
 _REF = ("name", "fingerprint", "version", "num_fewshot", "output_type", "data_hash", "n_docs")
 
 
-def bless(db: Path, candidate: str, name: str, chosen: Sequence[str] | None = None) -> tuple[Baseline, str]:
+def bless(db: Path, candidate: str, name: str, chosen: Collection[str] | None = None) -> tuple[Baseline, str]:
     """Make a baseline of a candidate's newest results.
 
     Args:
@@ -66,11 +67,6 @@ def bless(db: Path, candidate: str, name: str, chosen: Sequence[str] | None = No
     digest = fingerprint(content)
     made = Baseline(path.stem, path, candidate, content["fingerprint"], content["blessed"], digest, tuple(entries))
     return made, _text(content, digest)
-
-
-def hashed_config(config: Mapping[str, Any]) -> dict[str, str]:
-    """Return a task's config with a short hash for every value, which tells what differs and stays small."""
-    return {key: fingerprint(value)[:8] for key, value in config.items()}
 
 
 def _refs(connection: duckdb.DuckDBPyConnection, cells: Sequence[CellRow]) -> dict[str, dict[str, Any]]:

@@ -49,7 +49,9 @@ def read_results(folder: Path, name: str) -> tuple[list[TaskResult], list[str]]:
     runs = [run for run in runs if _candidate(run, name).fingerprint == candidate.fingerprint]
     newest = {task: run for run in runs for task in run.samples}
     if not newest:
-        raise UsageError(f"{folder} holds scores without samples, which pair with nothing; run lm_eval with --log_samples")
+        raise UsageError(
+            f"{folder} holds scores without samples, which cannot be paired; run lm_eval with --log_samples"
+        )
     tasks = {task: _task_result(run, task, candidate) for task, run in newest.items()}
     of_group = {group: run for run in runs for group in run.content.get("groups") or {}}
     made = [_group_result(run, group, tasks, newest) for group, run in of_group.items()]

@@ -92,7 +92,7 @@ def read_samples(path: Path, metrics: Mapping[str, list[str]]) -> list[LoggedSam
         sample = samples.setdefault(doc_id, LoggedSample(doc_id, line))
         if filter_name in sample.metrics:
             raise DataError(f"{where}: document {doc_id} stands twice; the file was written twice, run lm-eval again")
-        names = [str(name) for name in line.get("metrics") or metrics.get(filter_name, ())]
+        names = [str(name) for name in line.get("metrics") or metrics.get(filter_name) or ()]
         if lacking := [name for name in names if name not in line]:
             raise DataError(f"{where} has no score {', '.join(lacking)}; run lm-eval again")
         sample.metrics[filter_name] = {name: line[name] for name in names}
@@ -110,10 +110,8 @@ def _run(path: Path) -> LoggedRun:
         raise DataError(f"{path} cannot be read ({_short(error)}); run lm-eval again, or remove the file") from error
     if not isinstance(content, dict) or not isinstance(content.get("results"), dict):
         raise DataError(f"{path} has no 'results'; expected a file that lm-eval wrote, remove this one")
-    samples = {
-        task: file for task in content["results"] if (file := path.with_name(f"samples_{task}_{_date(path)}.jsonl")).is_file()
-    }
-    return LoggedRun(path, content, samples)
+    files = {task: path.with_name(f"samples_{task}_{_date(path)}.jsonl") for task in content["results"]}
+    return LoggedRun(path, content, {task: file for task, file in files.items() if file.is_file()})
 
 
 def _date(path: Path) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from tuneboard.errors import NameTaken, UnknownName
 from tuneboard.records import Candidate
+from tuneboard.store.database import reading
 from tuneboard.store.rows import clean, utc_now
 
 if TYPE_CHECKING:
@@ -59,6 +60,18 @@ def bind(connection: duckdb.DuckDBPyConnection, db: Path, c: Candidate) -> None:
             utc_now(),
         ],
     )
+
+
+def known_names(db: Path) -> tuple[frozenset[str], frozenset[str]]:
+    """Return the names of all candidates, and of all tasks and groups, in a database.
+
+    Raises:
+        StoreError: The database cannot be read.
+    """
+    with reading(db) as connection:
+        candidates = connection.execute("SELECT name FROM candidates").fetchall()
+        tasks = connection.execute("SELECT DISTINCT name FROM tasks").fetchall()
+    return frozenset(name for (name,) in candidates), frozenset(name for (name,) in tasks)
 
 
 def rename(connection: duckdb.DuckDBPyConnection, db: Path, old: str, new: str) -> None:

@@ -22,8 +22,13 @@ from tuneboard.config import SuiteTask
 from tuneboard.errors import DataError, UnknownName
 from tuneboard.store.arrays import ScoreArrays, name_of
 from tuneboard.store.baselines import Baseline
-from tuneboard.store.blessed import baseline_cells, baseline_refs, metric_values, sample_scores
-from tuneboard.store.blessing import hashed_config
+from tuneboard.store.blessed import (
+    baseline_cells,
+    baseline_refs,
+    hashed_config,
+    metric_values,
+    sample_scores,
+)
 from tuneboard.store.cells import CellRow, find_cells
 from tuneboard.store.database import reading, rows_as_dicts
 from tuneboard.store.matching import Choice, choose
@@ -98,9 +103,9 @@ def _task_rows(connection: duckdb.DuckDBPyConnection, cells: Sequence[CellRow]) 
     return {row["fingerprint"]: row for row in rows}
 
 
-def _alike(refs: Mapping[str, Mapping[str, Any]], baseline: Baseline) -> dict[str, Mapping[str, Any]]:
+def _alike(refs: Mapping[str, Mapping[str, Any]], baseline: Baseline) -> dict[str, dict[str, Any]]:
     """Return tasks of database and baseline with configs that compare: the baseline's are hashes."""
-    own = {print_: {**ref, "config": json.dumps(hashed_config(json.loads(ref["config"])))} for print_, ref in refs.items()}
+    own = {key: {**ref, "config": json.dumps(hashed_config(json.loads(ref["config"])))} for key, ref in refs.items()}
     return baseline_refs(baseline) | own
 
 

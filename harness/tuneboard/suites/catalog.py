@@ -62,7 +62,18 @@ def sample_ids(task_name: str, n_docs: int, limit: int | None, seed: int | None)
     """
     if limit is None or limit >= n_docs:
         return list(range(n_docs))
-    order = list(range(n_docs))
-    if seed is not None:
-        random.Random(f"{seed}:{task_name}").shuffle(order)
+    order = list(range(n_docs)) if seed is None else drawn_order(task_name, n_docs, seed)
     return sorted(order[:limit])
+
+
+def drawn_order(task_name: str, n_docs: int, seed: int) -> list[int]:
+    """Return all documents of a task in the order in which ``sample_ids`` draws them.
+
+    Args:
+        task_name: Joins the seed.
+        n_docs: Documents in the whole task.
+        seed: Of the draw.
+    """
+    order = list(range(n_docs))
+    random.Random(f"{seed}:{task_name}").shuffle(order)
+    return order
