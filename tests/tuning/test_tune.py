@@ -79,6 +79,21 @@ def test_a_finished_candidate_is_reused_and_entered_where_it_is_unknown(workshop
     assert len(find_trainings(workshop.root / "new.duckdb")) == 1
 
 
+def test_a_candidate_whose_weights_are_gone_or_changed_is_not_taken_for_made(workshop: Any) -> None:
+    (first,) = workshop.tune()
+    weights = first.folder / "adapter_model.safetensors"
+    content = weights.read_bytes()
+    weights.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(UsageError, match=r"holds other weights than 'mine' was made with; remove it"):
+        workshop.tune()
+    weights.unlink()
+    with pytest.raises(UsageError, match=r"has no adapter_model.safetensors.*remove .* to train 'mine' again"):
+        workshop.tune()
+    weights.write_bytes(content)
+    (again,) = workshop.tune()
+    assert again.status == "reused"
+
+
 def test_another_recipe_under_the_name_of_a_candidate_is_refused(workshop: Any) -> None:
     (first,) = workshop.tune()
     before = files(first.folder)

@@ -150,12 +150,16 @@ def load_trained(model: Any, path: Path) -> None:
     """Put trained weights back.
 
     Raises:
-        StoreError: They are not those of this model.
+        StoreError: They cannot be read, or are not those of this model.
     """
     import torch
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    weights, saved = trained_weights(model), load_file(path)
+    try:
+        weights, saved = trained_weights(model), load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise StoreError(f"{path} cannot be read ({error}); remove {path.parent} and run the command again") from error
     if weights.keys() != saved.keys():
         odd = sorted(weights.keys() ^ saved.keys())[0]
         raise StoreError(f"{path} holds other weights than this model trains ('{odd}'); remove {path.parent}")

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import gc
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from tuneboard.candidates import resolve_model
-from tuneboard.errors import DataError, MissingExtra, NameTaken, TuneboardError, UsageError
+from tuneboard.errors import DataError, MissingExtra, ModelError, NameTaken, TuneboardError, UsageError
 from tuneboard.machine import git_commit, hardware, versions
 from tuneboard.store.training import Point, TrainingFigures, TrainingStart, TrainingStore
 from tuneboard.store.trainings import bound_elsewhere, find_trainings
@@ -166,11 +166,23 @@ class _Trial:
                 f"{self.folder} holds '{self.name}' made by another recipe, of other data or of another base; "
                 f"give this one a name of its own: --set name={self.name}-2"
             )
-        self.listener.note(f"{self.name} is made already, by the same recipe from the same data: reused")
         known = find_trainings(self.request.db, fingerprint=fingerprint) if self.request.db.exists() else []
+        self._refuse_damaged([row.candidate_fingerprint for row in known if row.status == "done"])
+        self.listener.note(f"{self.name} is made already, by the same recipe from the same data: reused")
         if not any(row.status == "done" for row in known):
             self._record(self.store.start(self._start(there["data"], fingerprint)), there)
         return Made(self.name, "reused", self.recipe, self.folder, there)
+
+    def _refuse_damaged(self, made: Sequence[str | None]) -> None:
+        """Refuse a folder whose weights are gone, or are not those that the training left there."""
+        try:
+            there = candidate_in(self.folder, self.name, self.recipe.base).fingerprint
+        except ModelError as error:
+            raise UsageError(f"{error}; remove {self.folder} to train '{self.name}' again") from error
+        if any(made) and there not in made:
+            raise UsageError(
+                f"{self.folder} holds other weights than '{self.name}' was made with; remove it to train again"
+            )
 
     def _make(self, data: PreparedData, fingerprint: str) -> Made:
         origin = {
