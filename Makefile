@@ -18,7 +18,8 @@ demo: install  ## evaluate a small model and its adapters on small tasks, from n
 	$(VENV)/bin/tuneboard demo
 
 test: install  ## run the everyday tests
-	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -rs -m "not accept" -n logical --maxprocesses 4 --dist loadfile $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -rs -m "not accept and not alone" -n logical --maxprocesses 4 --dist loadfile $(PYTEST_ARGS)
+	$(PYTHON) -m pytest -rs -m "alone and not accept" $(PYTEST_ARGS)
 
 accept: install  ## run the long checks in full, then the benchmark
 	$(PYTHON) -m pytest -rs -m accept $(PYTEST_ARGS)

@@ -95,12 +95,7 @@ def _reference(row: Mapping[str, Any]) -> dict[str, Any]:
         "responses": [r if isinstance(r, str) else (float(r[0]), bool(r[1])) for r in responses],
         "metrics": {name: row[name] for name in row["metrics"]},
         "prompt": prompt,
-        "requests": [tuple(one) if isinstance(one, Sequence) else tuple(one.values()) for one in _requests(arguments)],
     }
-
-
-def _requests(arguments: Any) -> Sequence[Any]:
-    return arguments if isinstance(arguments, list) else list(arguments.values())
 
 
 def tuneboard_side(subject: Subject, question: Question, mirror: Path, db: Path) -> dict[bool, Outcome]:

@@ -25,7 +25,7 @@ CHOICES = ("hellaswag", "arc_easy", "arc_challenge")
 TRUTH = ("truthfulqa_mc1", "truthfulqa_mc2")
 TEXTS = ("gsm8k", "truthfulqa_gen")
 
-# The larger model costs lm-eval up to half a second a request: few documents. MMLU subjects are whole in the long form.
+# The larger model costs lm-eval up to half a second a request: few documents.
 EVERYDAY = {
     ("stories", "mmlu"): Question(MMLU[:3], 5, 20),
     ("stories", "choices"): Question((*CHOICES, *TRUTH), None, 20),
@@ -38,14 +38,13 @@ EVERYDAY = {
 IN_FULL = {
     ("stories", "mmlu"): Question(MMLU, 5, None),
     ("stories", "groups"): Question(("mmlu",), 5, 3),
-    ("stories", "choices"): Question(CHOICES, None, 300),
-    ("stories", "truth"): Question(TRUTH, None, 200),
-    ("stories", "math"): Question(("gsm8k",), None, 60),
-    ("stories", "texts"): Question(("truthfulqa_gen",), None, 20),
+    ("stories", "choices"): Question(CHOICES, None, 1000),
+    ("stories", "truth"): Question(TRUTH, None, None),
+    ("stories", "texts"): Question(TEXTS, None, 150),
     ("random29m", "mmlu"): Question(MMLU, 5, None),
-    ("random29m", "choices"): Question(CHOICES, None, 50),
-    ("random29m", "truth"): Question(TRUTH, None, 20),
-    ("random29m", "texts"): Question(TEXTS, None, 6),
+    ("random29m", "choices"): Question(CHOICES, None, 100),
+    ("random29m", "truth"): Question(TRUTH, None, 30),
+    ("random29m", "texts"): Question(TEXTS, None, 12),
 }
 
 
