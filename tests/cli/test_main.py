@@ -2,8 +2,8 @@ import argparse
 import os
 import signal
 import subprocess
-import time
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 

@@ -26,7 +26,7 @@ from tuneboard.engines.tokens import Encoder, ScoredSequence, context_length
 from tuneboard.errors import EngineError, ModelError
 from tuneboard.records import AdapterRef, ModelRef, TokenCount
 
-#: Tokens of one forward pass. On two cores 768 is 5 % faster than 512, but rounds further from lm-eval; a GPU wants more.
+#: Tokens of one forward pass. On two cores 768 is 5 % faster than 512, but rounds further from lm-eval.
 _ROW_TOKENS = {"cpu": 512, "cuda": 8192, "mps": 2048}
 _ROWS = {"cpu": 16, "cuda": 256, "mps": 32}
 #: Short shared prefixes are computed again with each row: below this many tokens a pass of their own costs more.
