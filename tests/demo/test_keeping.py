@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from unprivileged import obeying_permissions
 
 from tuneboard.demo import TinySettings, demo_models, keeping
 from tuneboard.errors import MissingExtra, StoreError
@@ -67,11 +68,14 @@ def test_folder_that_cannot_be_made_is_one_clear_line(tmp_path: Path, fast: Tiny
         demo_models(tmp_path / "demo", refuse, fast)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 def test_read_only_folder_is_one_clear_line(tmp_path: Path, fast: TinySettings) -> None:
     tmp_path.chmod(0o555)
-    with pytest.raises(StoreError, match=r"Permission denied.*--db FOLDER"):
-        demo_models(tmp_path / "demo", refuse, fast)
+
+    def check() -> None:
+        with pytest.raises(StoreError, match=r"Permission denied.*--db FOLDER"):
+            demo_models(tmp_path / "demo", refuse, fast)
+
+    obeying_permissions(check)
 
 
 def test_missing_torch_names_its_install_command(

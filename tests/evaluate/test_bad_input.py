@@ -13,6 +13,7 @@ from typing import Any
 
 import duckdb
 import pytest
+from unprivileged import obeying_permissions
 
 from tuneboard.cli.main import main
 from tuneboard.engines.fake import Behaviour, FakeEngine
@@ -298,10 +299,13 @@ class TestDatabase:
         Path("folder").mkdir()
         assert "Is a directory" in refused("--model", model, "--db", "folder")
 
-    @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
     def test_a_folder_without_permission(self, refused: Refused, model: Path) -> None:
         Path("closed").mkdir(mode=0o500)
-        assert "cannot write closed/r.duckdb" in refused("--model", model, "--db", "closed/r.duckdb")
+
+        def check() -> None:
+            assert "cannot write closed/r.duckdb" in refused("--model", model, "--db", "closed/r.duckdb")
+
+        obeying_permissions(check)
 
 
 class TestFullDisk:
