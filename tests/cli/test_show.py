@@ -199,6 +199,7 @@ def test_a_missing_database_is_one_line_with_the_command_that_fills_it(
     assert "there is no database at" in capsys.readouterr().err
 
 
+@pytest.mark.alone
 def test_show_answers_within_a_second_without_torch_or_pandas(db: Path) -> None:
     code = (
         "import sys; from tuneboard.cli.main import main; code = main(sys.argv[1:]);"

@@ -51,12 +51,28 @@ class Generated:
 
 
 @dataclass(slots=True)
-class _Row:
+class Row:
+    """One text in the making."""
+
     index: int
     prompt: Prompt
     generator: torch.Generator | None
     tokens: list[int] = field(default_factory=list)
     broken: bool = False
+
+
+def stopped(tokenizer: Any, rows: Sequence[Row]) -> list[bool]:
+    """Say which rows are complete after their newest token; whole texts are decoded only where the end holds a stop."""
+    tails = tokenizer.batch_decode([row.tokens[-row.prompt.rules.window :] for row in rows])
+    out = []
+    for row, tail in zip(rows, tails, strict=True):
+        rules = row.prompt.rules
+        full = row.broken or row.tokens[-1] in rules.end_ids or len(row.tokens) >= row.prompt.max_new_tokens
+        if not full and any(term in tail for term in rules.stop if term):
+            text = tokenizer.decode(row.tokens)
+            full = any(term in text for term in rules.stop if term)
+        out.append(full)
+    return out
 
 
 class Generator:
@@ -106,7 +122,7 @@ class _Batch:
         self.model, self.tokenizer = owner.model, owner.tokenizer
         self.state = RowState(min(owner.rows, len(prompts)))
         self.layers: list[RowLayer] = []
-        self.rows: list[_Row] = []
+        self.rows: list[Row] = []
         self.computed = 0
         members: dict[bytes, list[int]] = {}
         for place, (_, prompt) in enumerate(prompts):
@@ -159,9 +175,9 @@ class _Batch:
         for layer, source in zip(self.layers, stack, strict=True):
             layer.admit(at, source.keys[0][:, cached], source.values[0][:, cached], needed)
         generator = torch.Generator().manual_seed(prompt.seed) if prompt.rules.do_sample else None
-        self.rows.append(_Row(index, prompt, generator))
+        self.rows.append(Row(index, prompt, generator))
 
-    def _length(self, row: _Row) -> int:
+    def _length(self, row: Row) -> int:
         """Cached tokens of a row, which is also the place of its newest one."""
         return self.model.root + len(row.prompt.tokens) + len(row.tokens) - 1
 
@@ -189,25 +205,13 @@ class _Batch:
         for row, token in zip(rows, chosen, strict=True):
             row.broken = token == BROKEN
             row.tokens += [] if row.broken else [token]
-        ended = [place for place, stop in zip(places, self._stopped(rows), strict=True) if stop]
+        ended = [place for place, stop in zip(places, stopped(self.tokenizer, rows), strict=True) if stop]
         for place in reversed(ended):
             row = self.rows[place]
             text = row.prompt.rules.finish(self.tokenizer.decode(row.tokens, skip_special_tokens=True))
             yield Generated(row.index, None if row.broken else text, self.computed, len(row.tokens))
             self.computed = 0
             self._remove(place)
-
-    def _stopped(self, rows: list[_Row]) -> list[bool]:
-        tails = self.tokenizer.batch_decode([row.tokens[-row.prompt.rules.window :] for row in rows])
-        out = []
-        for row, tail in zip(rows, tails, strict=True):
-            rules = row.prompt.rules
-            full = row.broken or row.tokens[-1] in rules.end_ids or len(row.tokens) >= row.prompt.max_new_tokens
-            if not full and any(term in tail for term in rules.stop if term):
-                text = self.tokenizer.decode(row.tokens)
-                full = any(term in text for term in rules.stop if term)
-            out.append(full)
-        return out
 
     def _remove(self, place: int) -> None:
         last = len(self.rows) - 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ import torch
 
 from tuneboard.engines.batches import Batches
 from tuneboard.engines.encoder_decoder import Decoding, EncoderDecoder
-from tuneboard.engines.generation import Generated, Prompt
+from tuneboard.engines.generation import Generated, Prompt, Row, stopped
 from tuneboard.engines.sampling import BROKEN, choose
 from tuneboard.engines.scoring import pick, summed
 from tuneboard.engines.tokens import Tokens
@@ -100,15 +100,6 @@ def _joined(head: Any, head_best: Any, rest: Any, rest_best: Any) -> Score:
 
 
 @dataclass(slots=True)
-class _Row:
-    index: int
-    prompt: Prompt
-    generator: torch.Generator | None
-    tokens: list[int] = field(default_factory=list)
-    broken: bool = False
-
-
-@dataclass(slots=True)
 class Writer:
     """Generates texts: token by token for a whole batch, from which rows that ended are taken out.
 
@@ -144,12 +135,12 @@ class Writer:
         first = {owner: index for index, owner in reversed(list(enumerate(owners)))}
         state = self.model.begin(self.active, [prompts[first[owner]].tokens for owner in range(len(contexts))])
         state = state.select(owners)
-        rows = [_Row(i, prompt, _generator(prompt)) for i, prompt in enumerate(prompts)]
+        rows = [Row(i, prompt, _generator(prompt)) for i, prompt in enumerate(prompts)]
         done: dict[int, Generated] = {}
         while True:
             self._extend(rows, state.logits)
             kept = []
-            for place, (row, ended) in enumerate(zip(rows, self._ended(rows), strict=True)):
+            for place, (row, ended) in enumerate(zip(rows, stopped(self.tokenizer, rows), strict=True)):
                 if ended:
                     encoded = len(row.prompt.tokens) if first[owners[row.index]] == row.index else 0
                     done[row.index] = self._finished(row, encoded)
@@ -161,7 +152,7 @@ class Writer:
                 rows, state = [rows[place] for place in kept], state.select(kept)
             state, _ = self.model.feed(state, [row.tokens[-1:] for row in rows])
 
-    def _extend(self, rows: Sequence[_Row], logits: torch.Tensor) -> None:
+    def _extend(self, rows: Sequence[Row], logits: torch.Tensor) -> None:
         rules = [row.prompt.rules for row in rows]
         # Penalties look at what the decoder has read, which does not include the context.
         histories = [[self.model.start_id, *row.tokens] for row in rows]
@@ -172,19 +163,7 @@ class Writer:
             if not row.broken:
                 row.tokens.append(int(forced) if forced is not None and not row.tokens else token)
 
-    def _ended(self, rows: Sequence[_Row]) -> list[bool]:
-        ends = self.tokenizer.batch_decode([row.tokens[-row.prompt.rules.window :] for row in rows])
-        out = []
-        for row, end in zip(rows, ends, strict=True):
-            rules = row.prompt.rules
-            ended = row.broken or row.tokens[-1] in rules.end_ids or len(row.tokens) >= row.prompt.max_new_tokens
-            if not ended and any(term in end for term in rules.stop if term):
-                whole = self.tokenizer.decode(row.tokens)
-                ended = any(term in whole for term in rules.stop if term)
-            out.append(ended)
-        return out
-
-    def _finished(self, row: _Row, encoded: int) -> Generated:
+    def _finished(self, row: Row, encoded: int) -> Generated:
         text = row.prompt.rules.finish(self.tokenizer.decode(row.tokens, skip_special_tokens=True))
         new = len(row.tokens)
         return Generated(row.index, None if row.broken else text, encoded + max(1, new), new)
