@@ -2,8 +2,9 @@
 
 A row holds subtrees that share nothing but the cache before them. One masked product over everything computes, for
 each token, the keys of all other subtrees too, and throws them away: with rows of 512 tokens a third to three quarters
-of the work. Here each token attends to the cache (no mask) and to its own chunk of the row (masked); the two results
-are joined by their log-sum-exps, as FlashAttention joins its blocks (Dao et al. 2022, section 3.1).
+of the work. Here each chunk of the row attends to the cache and to itself, in one masked product: one softmax per token
+over its own keys in their order, which is what a whole prompt alone computes. Two products joined by their
+log-sum-exps cost the same time and were half as far again from that in the last bits.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch.nn.functional import scaled_dot_product_attention
 from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, sdpa_mask
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
@@ -36,7 +38,7 @@ class Chunk:
     Attributes:
         queries: First query of the chunk, last query + 1.
         slots: First slot of the row whose keys they see, last slot + 1.
-        mask: Additive mask within, shape [1, 1, queries, slots].
+        mask: Additive mask over the cache and the chunk's slots, shape [1, 1, queries, cached + slots].
     """
 
     queries: tuple[int, int]
@@ -121,40 +123,23 @@ def _attend(
     **options: Any,
 ) -> tuple[torch.Tensor, None]:
     layout = _layouts.get().get(query.shape[2])
-    uneven = query.shape[-1] != value.shape[-1]  # Latent attention (DeepSeek): the kernel wants equal widths.
-    if layout is None or uneven or any(options.get(name) is not None for name in _SPECIAL):
+    if layout is None or any(options.get(name) is not None for name in _SPECIAL):
         out, _ = sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **options
         )
         return out, None
     groups = getattr(module, "num_key_value_groups", 1)
-    key, value = repeat_kv(key, groups), repeat_kv(value, groups)
-    own, own_sum = _within_chunks(query, key, value, layout, scaling)
-    if layout.depth:
-        before = (key[:, :, : layout.depth], value[:, :, : layout.depth])
-        cached, cached_sum = _flash(query, *before, None, scaling)
-        own = torch.lerp(own, cached, torch.sigmoid(cached_sum - own_sum).unsqueeze(-1).to(own.dtype))
-    return own.transpose(1, 2).contiguous(), None
-
-
-def _within_chunks(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, layout: RowLayout, scaling: float | None
-) -> tuple[torch.Tensor, torch.Tensor]:
     parts = []
     for chunk in layout.chunks:
-        queries, slots = slice(*chunk.queries), slice(*(layout.depth + slot for slot in chunk.slots))
-        parts.append(_flash(query[:, :, queries], key[:, :, slots], value[:, :, slots], chunk.mask, scaling))
-    if len(parts) == 1:
-        return parts[0]
-    outs, sums = zip(*parts, strict=True)
-    return torch.cat(outs, dim=2), torch.cat(sums, dim=2)
+        keys, values = (repeat_kv(_seen(states, layout.depth, chunk), groups) for states in (key, value))
+        queries = query[:, :, slice(*chunk.queries)]
+        parts.append(scaled_dot_product_attention(queries, keys, values, attn_mask=chunk.mask, scale=scaling))
+    return torch.cat(parts, dim=2).transpose(1, 2).contiguous(), None
 
 
-def _flash(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None, scaling: float | None
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the attention's output, [1, heads, queries, dim], and log-sum-exps, [1, heads, queries]."""
-    out, sums = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
-        query, key, value, 0.0, False, attn_mask=mask, scale=scaling
-    )
-    return out, sums
+def _seen(states: torch.Tensor, depth: int, chunk: Chunk) -> torch.Tensor:
+    """Return the cached states and the chunk's own, shape [1, heads, cached + slots, dim]."""
+    first, last = chunk.slots
+    if first == 0:
+        return states[:, :, : depth + last]
+    return torch.cat([states[:, :, :depth], states[:, :, depth + first : depth + last]], dim=2)

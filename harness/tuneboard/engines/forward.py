@@ -164,8 +164,12 @@ class TreeModel:
         return self._by_layer(full, full if self._window is None else full & (ends - places < self._window), 1)
 
     def _layout(self, inside: npt.NDArray[np.bool_], cached: int, subtrees: Sequence[int]) -> RowLayout:
-        spans = chunked(subtrees, len(inside))
-        return RowLayout(cached, tuple(Chunk((a, b), (a, b), self._additive(inside[a:b, a:b], 0)) for a, b in spans))
+        chunks = []
+        for first, last in chunked(subtrees, len(inside)):
+            before = np.ones((last - first, cached), dtype=np.bool_)
+            mask = self._additive(np.concatenate([before, inside[first:last, first:last]], axis=1), 0)
+            chunks.append(Chunk((first, last), (first, last), mask))
+        return RowLayout(cached, tuple(chunks))
 
     def _masks(self, places: npt.NDArray[np.int64], inside: npt.NDArray[np.bool_], cached: int) -> Any:
         full = np.concatenate([np.ones((len(places), cached), dtype=np.bool_), inside], axis=1)
