@@ -21,8 +21,9 @@ test: install  ## run the everyday tests
 	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -rs -m "not accept and not alone" -n logical --maxprocesses 4 --dist loadfile $(PYTEST_ARGS)
 	$(PYTHON) -m pytest -rs -m "alone and not accept" $(PYTEST_ARGS)
 
-accept: install  ## run the long checks in full, then the benchmark
+accept: install  ## run the long checks in full, then the simulation of gates and the benchmark
 	$(PYTHON) -m pytest -rs -m accept $(PYTEST_ARGS)
+	$(PYTHON) benchmarks/gate_simulation.py
 	$(PYTHON) benchmarks/cpu_vs_lm_eval.py
 
 check: install  ## lint, formatting, types, import direction

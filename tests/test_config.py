@@ -169,3 +169,21 @@ def test_any_text_is_a_mapping_or_a_usage_error(scratch: Path, text: str) -> Non
         assert all(isinstance(key, str) for key in load_yaml(path))
     except UsageError as error:
         assert str(path) in str(error)
+
+
+def test_generation_settings_of_a_suite_are_checked_like_its_keys(tmp_path: Path) -> None:
+    text = """\
+description: d
+tasks:
+  - task: gsm8k
+    generation:
+      max_gen_tok: 64
+      temperature: 0.5
+  - task: humaneval
+    generation: {max_gen_toks: 0, top_p: 2}
+"""
+    assert problems(tmp_path, text) == (
+        "line 5: unknown key 'tasks[0].generation.max_gen_tok'; did you mean max_gen_toks, max_new_tokens?",
+        "line 8: tasks[1].generation.max_gen_toks: 0 given, expected a whole number of at least 1",
+        "line 8: tasks[1].generation.top_p: 2 given, expected a number of at least 0 and at most 1",
+    )

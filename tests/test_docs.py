@@ -27,3 +27,18 @@ def test_the_readme_names_no_make_target_that_is_not_there(root: Path) -> None:
 def test_the_readme_links_to_files_that_are_there(root: Path) -> None:
     links = re.findall(r"\]\((?!https?:|#)([^)]+)\)", (root / "README.md").read_text(encoding="utf-8"))
     assert all((root / link).exists() for link in links)
+
+
+def test_the_readme_explains_every_mark_of_the_tables(root: Path) -> None:
+    from tuneboard.report import comparison_text, results, verdict
+
+    text = (root / "README.md").read_text(encoding="utf-8")
+    statuses = [f"`{mark} {status}`" for status, mark in comparison_text._MARKS.items()]
+    marks = [f"`{mark}`" for mark in (*results._MARKS.values(), *verdict.MARKS.values(), "-", "#1")]
+    assert [one for one in (*statuses, *marks, "±", "↓", "`· name`", "failed]`") if one not in text] == []
+
+
+def test_the_help_of_evaluate_explains_its_table_and_what_a_limit_means_for_a_group() -> None:
+    text = " ".join(command_parser("evaluate").format_help().split())
+    assert "of a group, N of each of its tasks" in text
+    assert all(sign in text for sign in ("±", "↓", "= reused", "! failed", "x invalid"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,10 @@ COLOURS = ("red", "green", "blue", "black", "white", "brown", "grey", "pink")
 
 @dataclass
 class Ear:
-    """Remembers what it is told; interrupts at a step if asked."""
+    """Remembers what it is told; interrupts at a step, or does something else there, if asked."""
 
     stop_at: int | None = None
+    at: Mapping[int, Callable[[], Any]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     begun: list[str] = field(default_factory=list)
     steps: list[int] = field(default_factory=list)
@@ -28,6 +29,8 @@ class Ear:
 
     def step(self, step: int, steps: int, values: Mapping[str, float]) -> None:
         self.steps.append(step)
+        if step in self.at:
+            self.at[step]()
         if step == self.stop_at:
             raise KeyboardInterrupt
 

@@ -6,13 +6,14 @@ parsed, since commands that read no YAML should not wait for it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from tuneboard.errors import ConfigError, UsageError, near_matches
+from tuneboard.generation_settings import SETTINGS
 from tuneboard.records import Role
 
 if TYPE_CHECKING:
@@ -124,18 +125,24 @@ def load_suite(path: Path) -> Suite:
         UsageError: The file cannot be read.
         ConfigError: With every problem of the file.
     """
-    config = parse(_suite_model(), load_yaml(path), str(path)).model_dump()
+    # What is unset keeps the defaults of the records.
+    config = parse(_suite_model(), load_yaml(path), str(path)).model_dump(exclude_unset=True)
     tasks = tuple(SuiteTask(**task) for task in config["tasks"])
-    return Suite(config["name"] or path.stem, config["description"], tasks)
+    return Suite(config.get("name") or path.stem, config["description"], tasks)
 
 
 @cache
 def _suite_model() -> type[BaseModel]:
-    from pydantic import BaseModel, Field, model_validator
+    from pydantic import AfterValidator, BaseModel, Field, create_model, model_validator
 
     count = Annotated[int, Field(strict=True, ge=0)]
     at_least_one = Annotated[int, Field(strict=True, ge=1)]
     name = Annotated[str, Field(min_length=1)]
+
+    settings: dict[str, Any] = {
+        setting: (Annotated[Any, AfterValidator(_expecting(*one))], None) for setting, one in SETTINGS.items()
+    }
+    Generation = create_model("Generation", **settings)
 
     class TaskConfig(BaseModel):
         task: name
@@ -144,7 +151,7 @@ def _suite_model() -> type[BaseModel]:
         sample_seed: count | None = None
         role: Role = "none"
         headline: name | None = None
-        generation: dict[str, Any] = {}
+        generation: Generation = Generation()  # type: ignore[valid-type]
 
         @model_validator(mode="before")
         @classmethod
@@ -171,6 +178,15 @@ def _suite_model() -> type[BaseModel]:
             return self
 
     return SuiteConfig
+
+
+def _expecting(expected: str, fits: Callable[[Any], bool]) -> Callable[[Any], Any]:
+    def check(value: Any) -> Any:
+        if not fits(value):
+            raise ValueError(f"{value!r} given, expected {expected}")
+        return value
+
+    return check
 
 
 class _Places:

@@ -7,6 +7,7 @@
     ├── ModelError                 a base model cannot be loaded
     │   └── AdapterError           an adapter does not fit its base, or is in a format that is refused
     ├── DataError                  a data set, split or column is missing
+    │   └── BaselineMismatch       a baseline does not hold what is to be compared with it
     ├── EngineError                an engine could not answer
     │   └── OutOfMemory            even the smallest batch did not fit
     ├── SandboxError               generated code cannot be isolated on this machine
@@ -81,6 +82,10 @@ class AdapterError(ModelError):
 
 class DataError(TuneboardError):
     """A data set, split or column is missing."""
+
+
+class BaselineMismatch(DataError):
+    """A baseline does not hold what is to be compared with it."""
 
 
 class EngineError(TuneboardError):

@@ -19,11 +19,27 @@ CellStatus: TypeAlias = Literal["done", "reused", "failed", "invalid"]
 CellKind: TypeAlias = Literal["task", "group"]
 Role: TypeAlias = Literal["target", "guard", "none"]
 
+#: Characters of a cluster's name; passages are longer, and would stand in every row.
+_LONGEST_CLUSTER = 64
+
 
 def fingerprint(*parts: Any) -> str:
     """Return a 64-character SHA-256 over ``parts``, equal for equal JSON whatever the order of keys."""
     text = json.dumps(parts, sort_keys=True, ensure_ascii=False, separators=(",", ":"), default=str)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def cluster_name(value: Any, doc_id: int) -> str:
+    """Name what a document shares with others by the value of its task's cluster column; long values by their hash.
+
+    Args:
+        value: Anything that JSON knows. None is shared with nobody.
+        doc_id: Of the document.
+    """
+    if value is None:
+        return f"document {doc_id}"
+    text = str(value)
+    return text if isinstance(value, str | int) and len(text) <= _LONGEST_CLUSTER else fingerprint(value)[:16]
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +126,13 @@ class CellKey:
             "scope", self.candidate, self.task, self.generation, self.engine, self.dtype, self.quantization, self.repeat
         )
 
+    def asked_of(self, name: str) -> tuple[Any, ...]:
+        """Return who is asked the task of this name and how, whatever version of the task it is.
+
+        Equal requests have equal answers under one such identity.
+        """
+        return (name, self.candidate, self.generation, self.engine, self.dtype, self.quantization, self.repeat)
+
     @property
     def id(self) -> str:
         """Identity of the cell."""
@@ -131,6 +154,9 @@ class Document:
     choices: tuple[str, ...]
     """Continuations of log-likelihood requests, in order; empty for generation."""
     target: str
+    cluster: str | None = None
+    """What it shares with other documents, such as the text they ask about; None where the task names no such column
+    (``metadata: {cluster: COLUMN}`` in its YAML)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +229,7 @@ class TaskResult:
     n: int = 0
     """Scored documents."""
     failed: int = 0
-    """Documents whose engine call failed."""
+    """Documents that the engine could not answer, or whose answer could not be scored."""
     reason: str | None = None
     seconds: float = 0.0
     tokens: TokenCount = TokenCount()

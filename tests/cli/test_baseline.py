@@ -59,6 +59,48 @@ def test_a_gate_says_the_same_with_the_baseline_as_with_the_base(db: Path, capsy
     assert rules(capsys, "--base", FILE, db=elsewhere)[0] == 1
 
 
+def test_compare_says_the_same_with_the_baseline_as_with_the_base(db: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert bless() == 0
+    elsewhere = Path("y.duckdb")
+    world.fill(elsewhere, "mine", "good")
+    capsys.readouterr()
+    found = []
+    for base, where in (("base", db), ("baseline:main", elsewhere), (str(FILE), elsewhere)):
+        assert run("compare", base, "mine", "good", "--flips", 1, "--json", db=where) == 0
+        out, err = capsys.readouterr()
+        assert err == ""
+        found.append(json.loads(out))
+
+    first, *others = found
+    for other in others:
+        assert other["base"] == "baseline:main"
+        assert other["ranks"] == [_renamed(one) for one in first["ranks"]]
+        for mine, theirs in zip(other["candidates"], first["candidates"], strict=True):
+            assert (mine["tasks"], mine["forgetting"]) == (theirs["tasks"], theirs["forgetting"])
+            assert [flip["candidate_answer"] for flip in mine["flips"]] == [
+                flip["candidate_answer"] for flip in theirs["flips"]
+            ]
+
+
+def _renamed(ranked: dict[str, Any]) -> dict[str, Any]:
+    ranks = {"baseline:main" if name == "base" else name: rank for name, rank in ranked["ranks"].items()}
+    return {**ranked, "ranks": ranks}
+
+
+def test_baselines_are_listed_by_show_too(db: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("show", "baselines") == 0
+    assert "no baselines" in capsys.readouterr().out
+    assert bless() == 0
+    FILE.with_name("old.json").write_text("{}")
+    capsys.readouterr()
+    assert run("show", "baselines", "--json") == 0
+    main_row, old = json.loads(capsys.readouterr().out)["baselines"]
+    assert (main_row["name"], main_row["candidate"], main_row["samples"], main_row["status"]) == (
+        *("main", "base", 400, "good"),
+    )
+    assert (old["name"], old["candidate"]) == ("old", None) and "is no baseline" in old["status"]
+
+
 def test_flips_against_a_baseline_show_the_candidate_alone(db: Path) -> None:
     assert bless() == 0
     assert run("gate", "policy.yaml", "--base", "baseline:main", "--junit", "j.xml") == 1
@@ -147,6 +189,8 @@ def test_a_stale_baseline_is_warned_about(db: Path, capsys: pytest.CaptureFixtur
 
     (warning,) = found["warnings"]
     assert code == 1 and "stale: prompts or data have changed since on old" in warning
+    assert run("compare", "baseline:main", "mine") == 0
+    assert "warning: baseline 'main' is stale" in capsys.readouterr().err
     assert run("gate", "policy.yaml", "--base", "baseline:main", "--markdown", "m.md") == 1
     assert "is stale" in Path("m.md").read_text() and "warning: baseline 'main' is stale" in capsys.readouterr().err
     assert run("baseline", "show") == 0

@@ -112,7 +112,7 @@ def test_several_candidates_share_one_table_with_places(db: Path, capsys: pytest
 
 
 def test_csv_has_a_row_per_candidate_task_and_metric(db: Path, tmp_path: Path) -> None:
-    file = tmp_path / "out" / "x.csv"
+    file = tmp_path / "x.csv"
     assert compare(db, "base", "mine", "other", "--format", "csv", "-o", file) == 0
     rows = list(csv.DictReader(io.StringIO(file.read_text())))
 
@@ -184,6 +184,8 @@ def test_nothing_valid_exits_2_and_still_prints_why(tmp_path: Path, capsys: pyte
         (["base", "mine", "--json", "--format", "csv"], "--json and --format csv exclude each other"),
         (["base", "mine", "--format", "csv", "--flips", "1"], "--flips does not fit into CSV"),
         (["base", "mine", "--format", "xml"], "invalid choice: 'xml'"),
+        (["baseline:nope", "mine"], "unknown baseline 'nope'"),
+        (["base", "x.json"], "x.json is a baseline; expected a candidate"),
         (["base", "mine", "--suite", "nope"], "unknown suite 'nope'"),
         (["base", "mine", "--run", "never"], "unknown run 'never'"),
         (["base", "mine", "--flips", "0"], "expected a whole number of at least 1"),

@@ -37,7 +37,7 @@ def test_a_missing_package_comes_with_the_command_that_installs_it(monkeypatch: 
     real = doctor.version
 
     def version(name: str) -> str:
-        if name in ("torch", "vllm"):
+        if name == "torch":
             raise doctor.PackageNotFoundError(name)
         return real(name)
 
@@ -46,9 +46,26 @@ def test_a_missing_package_comes_with_the_command_that_installs_it(monkeypatch: 
     assert packages["torch"] == doctor.Check(
         "torch", "missing", "not installed", "pip install 'tuneboard[transformers]'"
     )
-    assert packages["vllm"].next == "pip install 'tuneboard[vllm]'"
     assert packages["peft"].status == "ok"
     assert doctor.choose_engine(packages) is None
+
+
+def test_what_no_command_uses_is_shown_and_not_asked_for(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    real = doctor.version
+
+    def version(name: str) -> str:
+        if name == "vllm":
+            raise doctor.PackageNotFoundError(name)
+        return "1.50.0" if name == "streamlit" else real(name)
+
+    monkeypatch.setattr(doctor, "version", version)
+    packages = doctor.check_packages()
+    assert packages["vllm"] == doctor.Check("vllm", "ok", "not installed; no command uses it yet")
+    assert packages["streamlit"] == doctor.Check("streamlit", "ok", "1.50.0; no command uses it yet")
+    assert main(["doctor"]) == 0
+    assert "tuneboard[vllm]" not in capsys.readouterr().out
 
 
 def test_a_version_outside_the_supported_range_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:

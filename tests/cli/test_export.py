@@ -4,14 +4,20 @@ import csv
 import dataclasses
 import io
 import json
+import math
+import os
 import runpy
+import subprocess
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 
 from tuneboard.cli.main import main
+from tuneboard.records import MetricValue
+from tuneboard.store import queries
 from tuneboard.store.writes import Store
 
 build = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "store" / "builders.py")))
@@ -83,7 +89,7 @@ def test_samples_as_csv_have_a_column_per_metric(db: Path, capsys: pytest.Captur
 
 
 def test_samples_as_parquet_are_typed(db: Path, tmp_path: Path) -> None:
-    file = tmp_path / "deep" / "s.parquet"
+    file = tmp_path / "s.parquet"
     assert export(db, "samples", "--candidate", "base", "--task", "gen", "--format", "parquet", "-o", file) == 0
     table = pq.read_table(file)
     assert str(table.schema.field("exact_match").type) == "double"
@@ -172,3 +178,125 @@ def _break_off(cell: object, names: object, row: tuple[int, ...], scores: object
     if row[0] > 2:
         raise RuntimeError("killed")
     return [{"doc_id": row[0]}]
+
+
+def test_a_link_stays_and_the_file_that_it_names_is_replaced(db: Path, tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    file, link, dangling = tmp_path / "there" / "r.csv", tmp_path / "link", tmp_path / "dangling"
+    file.write_text("older\n")
+    link.symlink_to(file)
+    dangling.symlink_to(Path("there") / "new.csv")
+    for one, target in ((link, file), (dangling, tmp_path / "there" / "new.csv")):
+        assert export(db, "results", "-o", one) == 0
+        assert one.is_symlink() and target.read_text().startswith("candidate,")
+    assert sorted(path.name for path in (tmp_path / "there").iterdir()) == ["new.csv", "r.csv"]
+
+
+def test_a_fifo_is_written_to_and_stays(db: Path, tmp_path: Path) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    reader = subprocess.Popen(["cat", str(fifo)], stdout=subprocess.PIPE, text=True)
+    try:
+        assert export(db, "results", "-o", fifo) == 0
+        assert reader.communicate(timeout=30)[0].startswith("candidate,")
+    finally:
+        reader.kill()
+    assert fifo.is_fifo()
+
+
+def test_a_device_is_written_to_and_stays(db: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    # Through links of the test's own: should a mend go wrong, the machine keeps its devices.
+    null, full = tmp_path / "null", tmp_path / "full"
+    null.symlink_to("/dev/null")
+    full.symlink_to("/dev/full")
+    assert export(db, "results", "--format", "parquet", "-o", null, "--quiet") == 0
+    assert export(db, "results", "-o", full) == 2
+    err = capsys.readouterr().err
+    assert "cannot write" in err and "No space left" in err and err.count("\n") == 1
+    assert null.is_char_device() and full.is_char_device()
+
+
+@pytest.mark.parametrize(
+    ("output", "said"),
+    [
+        ("not/there/r.csv", "cannot write 'not/there/r.csv': there is no folder 'not/there'; make it first"),
+        ("", "'' given, expected the path of a file"),
+        (".", "cannot write .: Is a directory; give another file"),
+    ],
+)
+def test_a_place_that_no_file_can_have_is_one_line_and_makes_nothing(
+    db: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    output: str,
+    said: str,
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    assert export(db, "results", "-o", output) == 2
+    err = capsys.readouterr().err
+    assert said in err and err.count("\n") == 1
+    assert list(Path().iterdir()) == []
+
+
+def test_numbers_that_are_none_become_null_in_every_json(db: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = Store(db)
+    first, *others = build.make_samples(build.make_candidate(), 3, task="odd")
+    odd = dataclasses.replace(first, responses=((-math.inf, False), *first.responses[1:]))
+    odd = dataclasses.replace(odd, metrics={"none": {"acc": math.nan, "pair": [math.inf, 1]}})
+    metrics = (MetricValue("acc", "none", math.nan, math.nan, (-math.inf, math.inf), True),)
+    result = build.make_result(task=build.make_task("odd"), samples=(odd, *others), n=3, metrics=metrics)
+    store.commit(store.start_run(build.make_provenance()), result)
+
+    def strict(*arguments: str) -> Any:
+        capsys.readouterr()
+        assert main([*arguments, "--db", str(db)]) == 0
+        return json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
+
+    (row,) = strict("export", "results", "--task", "odd", "--format", "json")
+    assert (row["value"], row["stderr"], row["ci_low"]) == (None, None, None)
+    assert strict("export", "lm-eval", "--candidate", "base")["results"]["odd"]["acc,none"] is None
+    assert strict("show", "odd", "--json")["cells"][0]["metrics"][0]["value"] is None
+    capsys.readouterr()
+    export(db, "samples", "--candidate", "base", "--task", "odd")
+    line = json.loads(capsys.readouterr().out.splitlines()[0], parse_constant=pytest.fail)
+    assert (line["metrics"], line["responses"][0]) == (
+        {"acc": None, "pair": [None, 1], "acc_norm": None},
+        [None, False],
+    )
+    export(db, "samples", "--candidate", "base", "--task", "odd", "--format", "csv")
+    row = next(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert json.loads(row["responses"], parse_constant=pytest.fail)[0] == [None, False]
+
+
+def test_results_tell_how_they_were_asked(db: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = Store(db)
+    settings = {"limit": 4, "max_length": 512, "prompts": {"apply_chat_template": True}}
+    run = store.start_run(dataclasses.replace(build.make_provenance(), settings=settings, seeds={"fewshot": 7}))
+    store.commit(run, build.make_result(n=4, documents="first-4"))
+    assert export(db, "results", "--task", "toy", "--format", "json") == 0
+    row = json.loads(capsys.readouterr().out)[0]
+    asked = ("n", "n_docs", "truncated", "limit", "seed", "chat_template", "max_length")
+    assert [row[key] for key in asked] == [4, 10, 1, 4, 7, True, 512]
+
+
+@pytest.mark.parametrize("what", [["samples"], ["results"], ["lm-eval"]])
+def test_a_try_that_hides_a_wider_result_is_noted_unless_quiet(
+    db: Path, capsys: pytest.CaptureFixture[str], what: list[str]
+) -> None:
+    store = Store(db)
+    (run,) = (row.id for row in queries.runs(db))
+    store.commit(store.start_run(build.make_provenance()), build.make_result(n=2, documents="first-2"))
+    asked = [*what, "--candidate", "base", *(["--task", "toy"] if what != ["lm-eval"] else [])]
+    assert export(db, *asked) == 0
+    notes = capsys.readouterr().err.splitlines()
+    assert notes[0] == (
+        "tuneboard: note: base on toy: the newest result has 2 documents, "
+        f"that of run {run} has 10; to see it, add --run {run}"
+    )
+    assert "requests cut to fit the context" in notes[1] and "1 on toy (2 documents)" in notes[1]
+    assert export(db, *asked, "--quiet") == 0
+    assert capsys.readouterr().err == ""
+    assert export(db, *asked, "--run", run) == 0
+    assert "newest" not in capsys.readouterr().err

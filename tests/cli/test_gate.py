@@ -16,6 +16,8 @@ import pytest
 from lxml import etree
 
 from tuneboard.cli.main import main
+from tuneboard.gates import Cost
+from tuneboard.store.costs import keep_costs
 from tuneboard.store.writes import Store
 
 world = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("scored.py"))))
@@ -239,6 +241,44 @@ def test_a_cost_rule_compares_what_was_measured(db: Path, capsys: pytest.Capture
     assert (speed["verdict"], speed["base_cost"]) == ("pass", pytest.approx(200 / 3))
     assert memory["verdict"] == "invalid" and "not measured" in memory["reason"]
     assert agree(found) == "invalid"
+
+
+COSTS = "candidate: good\nrules:\n  - {rule: latency_p95, value: 1.2}\n  - {rule: peak_memory, value: 1.1}\n"
+
+
+def keep(db: Path, requests: str, machine: str, **figures: tuple[float, float]) -> None:
+    weights = {name: world.candidate(name).fingerprint for name in figures}
+    found = {weights[name]: Cost(100.0, *pair, machine) for name, pair in figures.items()}
+    keep_costs(db, requests, found)
+
+
+def test_latency_and_memory_are_those_that_were_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    db = tmp_path / "y.duckdb"
+    world.fill(db, "base", "good")
+    missing = outputs(db, capsys, policy=COSTS)
+    for rule in missing["json"]["rules"]:
+        assert rule["verdict"] == "invalid"
+        assert "of the base was not measured; a policy with a section 'evaluate' measures" in rule["reason"]
+
+    keep(db, "a", "box", base=(1.0, 4.0), good=(1.5, 4.1))
+    keep(db, "b", "box", base=(1.0, 4.0), good=(1.1, 4.1))
+    # Of other requests, or on another machine, there is nothing to compare these with.
+    keep(db, "c", "box", base=(9.0, 9.0))
+    keep(db, "b", "bar", good=(9.0, 9.0))
+    found = outputs(db, capsys, policy=COSTS)
+
+    latency, memory = found["json"]["rules"]
+    assert (latency["base_cost"], latency["candidate_cost"], latency["verdict"]) == (1.0, 1.1, "pass")
+    assert (memory["base_cost"], memory["candidate_cost"], memory["verdict"]) == (4.0, 4.1, "pass")
+    assert agree(found) == "pass"
+
+
+def test_what_was_kept_of_a_baselines_weights_counts_for_it(tmp_path: Path) -> None:
+    db = tmp_path / "y.duckdb"
+    world.fill(db, "base", "good")
+    assert main(["baseline", "bless", "base", "--as", "main", "--db", str(db)]) == 0
+    keep(db, "a", "box", base=(1.0, 4.0), good=(1.5, 4.1))
+    assert gate(db, "--base", "baseline:main", policy=COSTS) == 1
 
 
 def test_a_gate_on_stored_results_is_quick_and_loads_no_torch(db: Path) -> None:

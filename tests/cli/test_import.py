@@ -115,6 +115,19 @@ def test_twin_documents_are_numbered_over_the_whole_file(folder: Path) -> None:
     assert twins == list(range(len(twins))) and len(twins) > 2
 
 
+def test_clusters_come_from_the_column_that_the_task_names(folder: Path) -> None:
+    results = one(folder / "base", "results_*.json")
+    content = json.loads(results.read_text())
+    content["configs"]["toy_legs"]["metadata"]["cluster"] = "answer"
+    results.write_text(json.dumps(content))
+    lines = one(folder / "base", "samples_toy_legs_*.jsonl").read_text().splitlines()
+    assert take(folder / "base", "base") == 0
+
+    found = {name: list(queries.samples(Path("x.duckdb"), "base", name)) for name in ("toy_legs", "toy_colours")}
+    assert [one["cluster"] for one in found["toy_legs"]] == [str(json.loads(line)["doc"]["answer"]) for line in lines]
+    assert {one["cluster"] for one in found["toy_colours"]} == {None}
+
+
 def test_importing_twice_changes_nothing(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert take(folder / "base", "base") == 0
     before = queries.cells(Path("x.duckdb"))

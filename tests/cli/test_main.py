@@ -245,6 +245,7 @@ def test_value_types_read_what_they_should(read: object, good: str, value: objec
         (options.name_and_value, "mine"),
         (options.name_and_value, "=path"),
         (options.name_and_value, "mine="),
+        (options.key_and_value, "data.limit"),
     ],
 )
 def test_value_types_refuse_what_they_should(read: object, bad: str) -> None:

@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import json
 import shlex
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
+from full_disk import no_file_above
 from tiny_workshop import Workshop, make_workshop
 
 from tuneboard.cli.main import main
@@ -170,3 +172,56 @@ def test_probes_are_compared_where_the_adapter_finds_tokens_likely() -> None:
     assert merging._difference(wanted, same) == 0.0
     other = [wanted[0] + 0.25]
     assert merging._difference(wanted, other) == pytest.approx(0.25)
+
+
+def test_the_suggested_name_is_one_that_evaluate_takes(workshop: Workshop, capsys: pytest.CaptureFixture[str]) -> None:
+    tuned(workshop)
+    capsys.readouterr()
+    for out, name in (("merged/mine", "mine-merged"), ("merged/base", "base-merged"), ("again/mine", "mine-merged")):
+        assert main(["merge", "mine", "--out", out, "--json", "--quiet"]) == 0
+        words = shlex.split(json.loads(capsys.readouterr().out)["evaluate"])[1:]
+        assert words[words.index("--candidate") + 1] == f"{name}={out}"
+        words = [*words[: words.index("--suite")], "--adapter", "mine=adapters/trained/mine"]
+        assert set(rolling(capsys, words)) == {"base", "mine", name}
+
+
+def test_a_merged_classifier_is_to_be_evaluated_on_its_labels(
+    workshop: Workshop, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tuned(workshop, "bert")
+    capsys.readouterr()
+    assert main(["merge", "mine", "--out", "merged/mine", "--quiet"]) == 0
+    line = capsys.readouterr().out.splitlines()[-1]
+    assert "whose choices are its labels" in line
+    assert line.endswith(": tuneboard evaluate --model merged/mine --base-name mine-merged --tasks TASK")
+
+
+def test_a_base_that_the_recipe_named_by_a_relative_path_is_found_from_another_folder(
+    workshop: Workshop, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(workshop.models["llama"], "base")
+    tuned(workshop, base="base")
+    elsewhere = workshop.root / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    adapter = str(workshop.root / "adapters/trained/mine")
+    assert main(["merge", adapter, "--out", "whole", "--quiet"]) == 0
+    (workshop.root / "base").rename(workshop.root / "moved")
+    capsys.readouterr()
+    assert main(["merge", adapter, "--out", "other", "--quiet"]) == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1 and f"no model at '{workshop.root / 'base'}'" in err
+    assert f"name the model that {adapter} was trained on with --model BASE" in err
+    assert main(["merge", adapter, "--out", "other", "--model", str(workshop.root / "moved"), "--quiet"]) == 0
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing(workshop: Workshop, capsys: pytest.CaptureFixture[str]) -> None:
+    tuned(workshop)
+    capsys.readouterr()
+    with no_file_above(5_000):
+        assert main(["merge", "mine", "--out", "merged/whole", "--quiet"]) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and err.count("\n") == 1
+    assert "cannot write the merged model to merged/whole (File too large; " in err and "are free there" in err
+    assert "run the same command again, or give another folder with --out" in err
+    assert not list(Path("merged").iterdir())

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import runpy
 import statistics
@@ -13,6 +14,8 @@ from types import SimpleNamespace
 import pytest
 
 from tuneboard.cli.main import main
+from tuneboard.records import MetricValue
+from tuneboard.store import queries
 from tuneboard.store.writes import Store
 
 build = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "store" / "builders.py")))
@@ -112,6 +115,12 @@ def test_suites_need_no_database(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert list(tmp_path.iterdir()) == []
 
 
+def test_policies_are_listed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert show(tmp_path / "none.duckdb", "policies", "--json") == 0
+    policies = {row["policy"]: row for row in json.loads(capsys.readouterr().out)["policies"]}
+    assert policies["quick"]["description"] and policies["quick"]["path"].endswith("quick.yaml")
+
+
 def test_recipes_are_listed_and_shown_with_their_reasons(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert show(tmp_path / "none.duckdb", "recipes", "--json") == 0
     recipes = {row["recipe"]: row for row in json.loads(capsys.readouterr().out)["recipes"]}
@@ -157,6 +166,14 @@ def test_trainings_are_listed_and_one_shows_its_losses(
     assert show(db, trained, "--json") == 0
     content = json.loads(capsys.readouterr().out)
     assert content["curve"]["loss"] == [[10, 2.0]] and content["recipe"] == {"x": 1}
+
+
+def test_trainings_are_found_by_their_ids_and_by_their_candidates(
+    db: Path, trained: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for text, found in ((trained[-4:], [trained]), ("TUNE", [trained]), ("ned", [trained]), ("lora", [])):
+        assert show(db, "trainings", text, "--json") == 0
+        assert [row["training"] for row in json.loads(capsys.readouterr().out)["trainings"]] == found, text
 
 
 def test_a_candidate_names_the_training_that_made_it(
@@ -215,3 +232,64 @@ def test_show_answers_within_a_second_without_torch_or_pandas(db: Path) -> None:
         assert done.returncode == 0, done.stderr
     print(f"show took {statistics.median(seconds):.2f} s (median of five)")
     assert statistics.median(seconds) < 1.0
+
+
+def test_a_try_that_hides_a_wider_result_is_told_below_the_table(db: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = Store(db)
+    (whole,) = (row.id for row in queries.runs(db))
+    store.commit(store.start_run(build.make_provenance()), build.make_result(n=2, documents="first-2"))
+    said = (
+        f"base on toy: the newest result has 2 documents, that of run {whole} has 10; to see it, add --run {whole}",
+        "asked in different ways, documents: all for tuned; 2 (set first-) for base",
+    )
+    for name in ("base", "toy"):
+        assert show(db, name) == 0
+        out = capsys.readouterr().out
+        assert "2 of 10" in out and said[0] in out and (said[1] in out) == (name == "toy")
+        assert show(db, name, "--json") == 0
+        assert said[0] in json.loads(capsys.readouterr().out)["notes"]
+        assert show(db, name, "--run", whole) == 0
+        out = capsys.readouterr().out
+        assert "2 of 10" not in out and "newest" not in out
+
+
+def test_a_run_goes_with_a_candidate_or_a_task_alone(db: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments, said in (
+        (["runs"], "--run goes with the name of a candidate or a task, not with the list of runs"),
+        (["tuend"], "unknown candidate or task 'tuend'; did you mean tuned"),
+        (["core"], "unknown candidate or task 'core'"),
+    ):
+        assert show(db, *arguments, "--run", "x") == 2
+        assert said in capsys.readouterr().err
+    assert show(db, "tuned", "--run", "x") == 2
+    assert "unknown run 'x'" in capsys.readouterr().err
+
+
+def test_cut_requests_are_told_below_every_table_of_results(db: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (run,) = (row.id for row in queries.runs(db))
+    for name, whose in (("tuned", "tuned"), ("toy", "base, tuned"), (run, "base, tuned")):
+        show(db, name)
+        lines = capsys.readouterr().out.splitlines()
+        assert any(line.startswith(f"{whose}: requests cut to fit the context: 1 on toy") for line in lines), name
+
+
+def test_no_name_and_no_reason_steers_the_terminal(db: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = Store(db)
+    odd = build.make_candidate("o\x1b[2Jdd", adapter="a\x1b]0;title\x07")
+    task = build.make_task("ta\x9bsk")
+    run = store.start_run(build.make_provenance("tuneboard \x1b[31mevaluate"))
+    store.commit(run, build.make_result(odd, task, samples=(), status="failed", metrics=(), reason="no\x1b[A\nsplit"))
+    for arguments in (["models"], ["runs"], ["tasks", "ta"], [odd.name], [task.name], [run], ["models", "\x1b[1m"]):
+        assert show(db, *arguments) == 0
+        assert capsys.readouterr().out.replace("\n", "").isprintable(), arguments
+    assert show(db, "\x1b[31mnone") == 2
+    assert "\x1b" not in capsys.readouterr().err
+
+
+def test_what_is_not_a_number_is_said_in_words(db: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    metric = MetricValue("acc", "none", math.nan, math.inf, (-math.inf, math.nan), True)
+    store = Store(db)
+    result = build.make_result(task=build.make_task("odd"), metrics=(metric,))
+    store.commit(store.start_run(build.make_provenance()), result)
+    show(db, "odd")
+    assert "not a number  infinite  [minus infinite, not a number]" in capsys.readouterr().out

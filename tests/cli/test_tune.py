@@ -73,6 +73,25 @@ def test_evaluating_compares_with_the_base_and_fills_in_the_card(
     assert {row["candidate"] for row in json.loads(capsys.readouterr().out)["trainings"]} == {"mine", "other"}
 
 
+def test_an_interrupt_says_from_which_step_the_same_command_goes_on(
+    workshop: Workshop, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tuneboard.report.training import TrainingProgress
+
+    def stop(self: Any, step: int, steps: int, values: Any) -> None:
+        if step == 7:
+            raise KeyboardInterrupt
+
+    recipe = str(workshop.recipe(training__checkpoint_every=5))
+    with monkeypatch.context() as patch:
+        patch.setattr(TrainingProgress, "step", stop)
+        assert main(["tune", recipe, "--quiet"]) == 130
+    said = "tuneboard: interrupted; run the same command again: 'mine' goes on from step 5\n"
+    assert capsys.readouterr().err == said
+    assert main(["tune", recipe]) == 0
+    assert "going on from step 5 of 18" in capsys.readouterr().err
+
+
 def test_leaks_of_what_is_evaluated_leave_the_data_and_are_named(
     workshop: Workshop, root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -116,13 +135,27 @@ def test_a_shipped_recipe_takes_data_from_where_the_command_runs(
     settings = {
         "base": workshop.models["llama"],
         "data": "train.jsonl",
+        "data.leaks.against": "demo_knowledge",
         "data.max_length": 64,
         "training.epochs": 1,
         "name": "shipped",
     }
     words = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
     assert main(["tune", "lora", *words, "--quiet"]) == 0
-    assert "adapters/trained/shipped" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "adapters/trained/shipped" in out and "demo_knowledge" in out
+
+
+def test_a_seed_is_that_of_training_and_split(workshop: Workshop, capsys: pytest.CaptureFixture[str]) -> None:
+    recipe = str(workshop.recipe(training__epochs=1, seeds=[1, 2]))
+    assert main(["tune", recipe, "--seed", "7", "--json", "--quiet"]) == 0
+    (made,) = json.loads(capsys.readouterr().out)["made"]
+    assert made["name"] == "mine"
+    facts = json.loads(Path("adapters/trained/mine/provenance.json").read_text(encoding="utf-8"))
+    assert facts["seed"] == facts["recipe"]["data"]["split"]["seed"] == 7
+    assert main(["tune", recipe, "--set", "seeds=null", "--set", "name=other", "--json", "--quiet"]) == 0
+    facts = json.loads(Path("adapters/trained/other/provenance.json").read_text(encoding="utf-8"))
+    assert facts["seed"] == 0, "else the recipe's own"
 
 
 def test_classifiers_and_encoder_decoders_get_commands_that_work(
@@ -134,7 +167,9 @@ def test_classifiers_and_encoder_decoders_get_commands_that_work(
         (command,) = json.loads(capsys.readouterr().out)["evaluate"]
         words = shlex.split(command)[1:]
         task = tasks or task_of_labels(workshop.root)
-        words[words.index("--suite") :] = [
+        shown = ["--suite", "quick"] if tasks else ["--tasks", "TASK"]
+        assert words[words.index(shown[0]) :][:2] == shown
+        words[words.index(shown[0]) :] = [
             "--tasks",
             task,
             "--limit",
@@ -147,6 +182,11 @@ def test_classifiers_and_encoder_decoders_get_commands_that_work(
         cells = json.loads(capsys.readouterr().out)["cells"]
         assert {cell["status"] for cell in cells} <= {"done", "reused"}
         assert f"{kind}-{method}" in {cell["candidate"] for cell in cells}
+    assert main(["tune", str(recipe), "--quiet"]) == 0
+    line = capsys.readouterr().out.splitlines()[-1]
+    assert line.startswith(
+        "to evaluate it with a task whose choices are its labels, in place of TASK: tuneboard evaluate"
+    )
 
 
 def task_of_labels(folder: Path) -> str:
@@ -173,6 +213,7 @@ def chat(number: int) -> dict[str, Any]:
         ("llama", {"trainning": {}}, "unknown key 'trainning'; did you mean training"),
         ("llama", {"method": {"name": "lora", "rank": 0}}, "'rank' is 0"),
         ("llama", {"method": {"name": "lora", "targets": ["q_prj"]}}, "no module 'q_prj', did you mean q_proj"),
+        ("llama", {"method": {"name": "lora", "targets": "q_prj"}}, "no module 'q_prj', did you mean q_proj"),
         ("llama", {"data__split": {"fraction": 0.0}}, "split.fraction"),
         ("llama", {"data__sources": "broken.jsonl"}, "broken.jsonl line 2"),
         ("llama", {"data__sources": "missing.jsonl"}, "missing.jsonl"),
@@ -201,9 +242,9 @@ def test_bad_input_is_one_line_and_leaves_nothing_behind(
     [
         (["recipe.yml"], "recipe.yml: cannot be read"),
         (["lroa"], "unknown recipe 'lroa'; did you mean lora"),
-        (["recipe.yaml", "--set", "training"], "expected NAME=VALUE"),
+        (["recipe.yaml", "--set", "training"], "expected KEY=VALUE such as training.learning_rate=1e-4"),
         (["recipe.yaml", "--set", "training.learning_rat=1"], "did you mean learning_rate"),
-        (["recipe.yaml", "--set", "name=../up"], "name"),
+        (["recipe.yaml", "--set", "name=../up"], "name: '../up' given, expected up to 120 letters"),
         (["recipe.yaml", "--evaluate", "quik"], "did you mean quick"),
         (["recipe.yaml", "--out", "train.jsonl/x"], "name another folder with --out"),
     ],

@@ -102,6 +102,34 @@ def test_clustered_samples_get_clustered_errors(make: SimpleNamespace) -> None:
     assert row.effect.ci[0] < stats.tango_interval(row.fixed, 0, 200)[0]
 
 
+def test_clusters_that_nowhere_differ_still_leave_a_doubt(make: SimpleNamespace) -> None:
+    same = [0.0, 1.0] * 10
+    clusters = tuple(f"passage-{i // 4}" for i in range(20))
+
+    row = only_row(make, {"base": same, "mine": same}, clusters=clusters)
+
+    # As five samples would, and not as twenty.
+    assert row.effect.p == 1.0
+    assert row.effect.ci[1] > stats.tango_interval(0, 0, 20)[1]
+    assert row.effect.freedom == 4
+
+
+def test_corpus_statistics_resample_whole_clusters(make: SimpleNamespace) -> None:
+    random = np.random.default_rng(4)
+    clusters = tuple(f"page-{i // 10}" for i in range(200))
+    base = -random.gamma(5, 1, 200)
+    mine = base + np.repeat(random.normal(0, 1, 20), 10)
+    values = {"base": base, "mine": mine}
+    reported = tuple(float(np.exp(-row.mean())) for row in values.values())
+    changes = {"metric": "perplexity", "reported": reported, "higher_is_better": False}
+
+    alone, clustered = only_row(make, values, **changes), only_row(make, values, clusters=clusters, **changes)
+
+    assert clustered.delta == pytest.approx(alone.delta)
+    assert clustered.effect.ci[1] - clustered.effect.ci[0] > 2 * (alone.effect.ci[1] - alone.effect.ci[0])
+    assert clustered.effect.p > alone.effect.p
+
+
 def test_samples_that_failed_on_one_side_are_left_out_and_counted(make: SimpleNamespace) -> None:
     values = make.flips(20, 10, 4, 0)
     values["base"][0] = values["mine"][19] = float("nan")

@@ -167,6 +167,14 @@ def test_long_texts_are_cut_where_positions_start_behind_the_padding(tiny_model:
     assert short.response == (pytest.approx(plain("LABEL_0", "The man")[0], abs=1e-5), plain("LABEL_0", "The man")[1])
 
 
+def test_a_context_without_room_for_a_text_is_refused(sentiments: Path, ask: Any) -> None:
+    with pytest.raises(ModelError, match=r"is to hold 2 tokens, and its tokenizer puts 2 .* give --max-length 3"):
+        make_engine(sentiments, max_length=2)
+    engine = make_engine(sentiments, max_length=3)
+    _, (cut, _) = ask_labels(ask, engine, SENTIMENTS[:2], texts=("The man took the bread",))
+    assert (cut.tokens.computed, cut.tokens.truncated, cut.error) == (3, 1, None)
+
+
 class TestLabels:
     def test_a_label_is_found_whatever_its_case_and_spaces(self, sentiments: Path, ask: Any) -> None:
         pairs = [("A", " positive"), ("A", "Positive\n"), ("A", "POSITIVE"), ("A", " negative")]

@@ -283,6 +283,11 @@ class TestWork:
         assert kept.tokens.computed == 24 + len(engine.tokenizer.encode(" A", add_special_tokens=False))
         assert "the context holds 24" in failed.error
 
+    def test_a_context_without_room_for_a_text_is_refused(self, t5: Path) -> None:
+        with pytest.raises(ModelError, match=r"its tokenizer puts 1 of its own .* give --max-length 2 or more"):
+            make_engine(t5, max_length=1)
+        assert make_engine(t5, max_length=2).max_length == 2
+
     def test_memory_that_runs_out_halves_batches_and_changes_no_score(
         self, t5: Path, plain_t5: Plain, ask: Any
     ) -> None:

@@ -37,9 +37,14 @@ class Ear:
         self.notes: list[str] = []
         self.totals: dict[tuple[str, str], int] = {}
         self.counts: dict[tuple[str, str], int] = {}
+        self.engines = 0
 
-    def add(self, candidate: str, task: str, total: int) -> None:
+    def add(self, candidate: str, task: str, total: int, known: int = 0) -> None:
         self.totals[candidate, task] = total
+        self.counts[candidate, task] = self.counts.get((candidate, task), 0) + known
+
+    def ready(self) -> None:
+        self.engines += 1
 
     def advance(self, candidate: str, task: str, n: int = 1, tokens: int = 0) -> None:
         self.counts[candidate, task] = self.counts.get((candidate, task), 0) + n

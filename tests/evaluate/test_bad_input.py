@@ -6,8 +6,10 @@ import json
 import os
 import re
 import shutil
+import sqlite3
 import subprocess
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -217,6 +219,33 @@ class TestAdaptersOnARealModel:
         (narrow / "adapter_model.safetensors").write_bytes(b"\x00" * 100)
         assert "adapter" in refused("--model", llama, "--adapter", f"a={narrow}")
 
+    @pytest.mark.parametrize("kind", ["lora", "prompt"])
+    def test_an_adapter_whose_file_is_cut_off(
+        self, refused: Refused, tiny_model: Any, tiny_adapter: Any, tmp_path: Path, kind: str
+    ) -> None:
+        from peft import PromptTuningConfig
+
+        llama = tiny_model("llama")
+        given = {"prompt": (PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=3),)}.get(kind, ())
+        cut = tmp_path / "cut"
+        shutil.copytree(tiny_adapter(llama, *given), cut)
+        file = cut / "adapter_model.safetensors"
+        file.write_bytes(file.read_bytes()[:-100])
+        line = refused("--model", llama, "--adapter", f"a={cut}")
+        assert re.search(rf"{file} cannot be read \(.+\): it is cut off or damaged; copy it again", line)
+
+    def test_a_task_that_may_write_as_many_tokens_as_the_context_holds(
+        self, refused: Refused, tiny_model: Any, world: Any, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        llama = tiny_model("llama")
+        settings = ("--model", llama, "--max-length", "64", "--gen-kwargs")
+        line = refused(*settings, "max_gen_toks=64", tasks="toy_mc1,toy_sums")
+        assert re.search(r"task 'toy_sums' may write 64 tokens \(max_gen_toks\), but the context of \S+ holds 64", line)
+        assert "lower it with --gen-kwargs max_gen_toks=N" in line
+        assert "may write 16 tokens" in refused("--model", llama, "--max-length", "1", tasks="toy_sums")
+        assert evaluate(world, *settings, "max_gen_toks=63", "--limit", "1", "--db", "r.duckdb", tasks="toy_sums") == 0
+        capsys.readouterr()
+
     def test_a_model_whose_weights_are_garbage(self, refused: Refused, tiny_model: Any, tmp_path: Path) -> None:
         broken = tmp_path / "broken"
         shutil.copytree(tiny_model("llama"), broken)
@@ -298,6 +327,25 @@ class TestDatabase:
         assert "cannot write file/r.duckdb" in refused("--model", model, "--db", "file/r.duckdb")
         Path("folder").mkdir()
         assert "Is a directory" in refused("--model", model, "--db", "folder")
+
+    def test_a_file_of_another_program_is_named_as_such_and_nothing_is_put_beside_it(
+        self, refused: Refused, model: Path
+    ) -> None:
+        with closing(sqlite3.connect("birds.sqlite")) as connection:
+            connection.execute("CREATE TABLE birds (name TEXT)")
+        with duckdb.connect("birds.duckdb") as connection:
+            connection.execute("CREATE TABLE birds (name VARCHAR)")
+        Path("notes.txt").write_text("birds")
+        line = refused("--model", model, "--db", "birds.sqlite")
+        assert "birds.sqlite is not a DuckDB database but one of SQLite; name another file with --db" in line
+        assert "its tables (birds, ...) are not tuneboard's" in refused("--model", model, "--db", "birds.duckdb")
+        assert "notes.txt is not a DuckDB database" in refused("--model", model, "--db", "notes.txt")
+        assert main(["show", "runs", "--db", "birds.sqlite"]) == main(["show", "runs", "--db", "birds.duckdb"]) == 2
+        assert sorted(path.name for path in Path().iterdir()) == ["birds.duckdb", "birds.sqlite", "notes.txt"]
+
+    def test_an_empty_name(self, refused: Refused, model: Path) -> None:
+        assert re.search(r"--db: '' given, expected the path of a file", refused("--model", model, "--db", ""))
+        assert list(Path().iterdir()) == []
 
     def test_a_folder_without_permission(self, refused: Refused, model: Path) -> None:
         Path("closed").mkdir(mode=0o500)

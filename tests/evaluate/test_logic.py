@@ -423,3 +423,89 @@ def test_a_run_that_begins_with_reused_results_still_records_its_engine(make_ben
     evaluation = bench("toy_mc1", "toy_mc2")
     run = next(run for run in queries.runs(bench.db) if run.id == evaluation.run)
     assert run.engine["device"] == "memory"
+
+
+SCORED_BY_ITS_OWN = """\
+task: own
+dataset_path: json
+dataset_kwargs: {{data_files: {{test: {data}}}}}
+output_type: multiple_choice
+test_split: test
+num_fewshot: 0
+doc_to_text: "Q: {{{{question}}}}\\nA:"
+doc_to_choice: choices
+doc_to_target: 0
+process_results: !function scorer.score
+metric_list: [{{metric: acc, aggregation: mean, higher_is_better: true}}]
+metadata: {{version: 1.0}}
+"""
+FIRST = "max(range(len(results)), key=lambda place: results[place][0]) == 0"
+#: Trips over one document of four, or gives for it what no mean can be taken of.
+TRIPPING = {
+    "process_results": f"    if 'ice' in doc['question']:\n        raise KeyError('ice')\n"
+    f"    return {{'acc': {FIRST}}}\n",
+    "a value": f"    return {{'acc': None if 'ice' in doc['question'] else {FIRST}}}\n",
+}
+
+
+def own_task(folder: Path, world: Any, body: str) -> tuple[Path, ...]:
+    """A task that is called ``own`` whatever its scorer is."""
+    folder.mkdir()
+    (folder / "own.yaml").write_text(SCORED_BY_ITS_OWN.format(data=world.TASKS / "truth_test.jsonl"))
+    (folder / "scorer.py").write_text(f"def score(doc, results):\n{body}")
+    return (folder,)
+
+
+@pytest.mark.parametrize("tripping", TRIPPING)
+def test_a_document_that_cannot_be_scored_fails_alone(bench: Any, world: Any, tmp_path: Path, tripping: str) -> None:
+    sound = own_task(tmp_path / "sound", world, f"    return {{'acc': {FIRST}}}\n")
+    bench("own", include_paths=sound, db=tmp_path / "sound.duckdb")
+    expected = [s["metrics"]["acc"] for s in samples(tmp_path / "sound.duckdb", "own") if s["doc_id"] != 1]
+
+    (result,) = bench("own", include_paths=own_task(tmp_path / "own", world, TRIPPING[tripping])).results
+    found = samples(bench.db, "own")
+    (failed,) = (s for s in found if s["status"] == "failed")
+    assert (result.status, result.n, result.failed) == ("done", 3, 1)
+    assert result.reason == failed["reason"]
+    expected_reason = {"process_results": "KeyError: 'ice'"}.get(tripping, "TypeError")
+    assert failed["reason"].startswith(f"scoring failed: {expected_reason}")
+    assert failed["metrics"] == {"acc": None}
+    assert None not in failed["responses"]
+    scores = [s["metrics"]["acc"] for s in found if s is not failed]
+    assert (failed["doc_id"], scores) == (1, expected)
+    assert result.metrics[0].value == sum(scores) / 3
+
+
+@pytest.mark.parametrize("broken", [TRIPPING["process_results"], "    raise KeyError('all')\n"])
+def test_a_mended_scorer_is_given_the_answers_that_are_there(
+    make_bench: Any, world: Any, tmp_path: Path, broken: str
+) -> None:
+    bench = make_bench("a")
+    first = bench("own", include_paths=own_task(tmp_path / "own", world, broken))
+    asked = len(bench.asked)
+    mended = bench("own", include_paths=own_task(tmp_path / "mended", world, f"    return {{'acc': {FIRST}}}\n"))
+
+    assert (asked, bench.asked) == (2 * 14, [])
+    assert [(r.status, r.n, r.failed) for r in mended.results] == [("done", 4, 0)] * 2
+    assert first.results[0].task.fingerprint != mended.results[0].task.fingerprint
+    for candidate in ("base", "a"):
+        responses = [s["responses"] for s in samples(bench.db, "own", candidate)]
+        assert None not in [one for answers in responses for one in answers]
+    other = bench("own", include_paths=(tmp_path / "mended",), max_length=64)
+    assert len(bench.asked) == asked  # under other settings, equal requests have other answers
+    assert set(statuses(other).values()) == {"done"}
+
+
+def test_examples_that_are_not_as_asked_are_a_note_each(bench: Any) -> None:
+    bench("toy_mc1", "toy_mc2", "toy_legs", num_fewshot=2)
+    (note,) = (line for line in bench.ear.notes if "few-shot" in line)
+    assert note == "asked without few-shot examples, since their own YAML fixes num_fewshot at 0: toy_mc1, toy_mc2"
+    bench("toy_mc1", "toy_legs", num_fewshot=1, repeat=1)
+    assert not [line for line in bench.ear.notes if "few-shot" in line]
+
+
+def test_a_headline_that_a_scorer_of_its_own_does_not_give_is_noted(bench: Any) -> None:
+    bench(SuiteTask("toy_mc2", headline="acd"))
+    assert "toy_mc2 does not measure the headline metric 'acd' of the suite; did you mean acc?" in bench.ear.notes
+    bench(SuiteTask("toy_mc2", headline="acc"))
+    assert not [line for line in bench.ear.notes if "headline" in line]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -143,7 +144,9 @@ def test_one_kill_after_the_other_still_ends_with_the_same_database(place: Place
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
 def test_an_interrupt_is_one_line_and_nothing_is_lost(place: Place, undisturbed: Place, name: str) -> None:
     ended = place.run(journal_bytes=6000, kill_with=name)
-    assert (ended.code, ended.err, ended.out) == (130, "tuneboard: interrupted\n", "")
+    assert (ended.code, ended.out) == (130, "")
+    kept = r"\d+ of 10 results, \d+ of \d+ requests are kept in \S+results\.duckdb and the journals beside it"
+    assert re.fullmatch(rf"tuneboard: interrupted; {kept}; the same command goes on from there\n", ended.err), ended.err
     if place.db.exists():
         assert {run.status for run in queries.runs(place.db)} <= {"interrupted"}
     again = place.run()
@@ -151,3 +154,9 @@ def test_an_interrupt_is_one_line_and_nothing_is_lost(place: Place, undisturbed:
     assert place.content() == undisturbed.content()
     assert sum(place.computed().values()) - len(place.computed()) <= BATCH
     assert place.leftovers() == []
+
+
+def test_an_interrupt_before_the_first_answer_says_so(place: Place) -> None:
+    ended = place.run(at="loading", kill_with="SIGTERM")
+    line = "tuneboard: interrupted; nothing was answered yet; the same command starts anew\n"
+    assert (ended.code, ended.err, ended.out) == (130, line, "")

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tuneboard.compare import compare
 from tuneboard.config import Suite, SuiteTask
 from tuneboard.engines.fake import Behaviour, FakeEngine
 from tuneboard.engines.protocol import BASE, Work
@@ -16,6 +18,9 @@ from tuneboard.evaluate import EvaluateRequest, GateEvaluation, Hooks, evaluate,
 from tuneboard.gates import EvaluatePlan, Policy, Rule
 from tuneboard.records import Response, fingerprint
 from tuneboard.store import queries
+from tuneboard.store.blessed import narrowed
+from tuneboard.store.blessing import bless
+from tuneboard.store.pairs import load_scores
 from tuneboard.suites import sample_ids
 
 N = 400
@@ -188,3 +193,25 @@ def test_failed_samples_have_no_score(gate: Any) -> None:
     assert done.gate.judge().verdict == "fail"
     (cell, _) = queries.cells(gate.bench.db, run=done.evaluation.run)
     assert cell.failed > 0 and cell.n + cell.failed == done.asked["counts_a"]
+
+
+def test_a_group_of_a_baseline_is_judged_as_beside_the_base_and_the_candidate_alone_is_asked(
+    gate: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    beside = gate("counts", harm=0.3).gate.judge()
+    base, mine = gate.bench.candidates
+    evaluate(gate.request("counts", candidates=(base,), db=tmp_path / "base.duckdb"), gate.hooks(0.3))
+    baseline, _ = bless(tmp_path / "base.duckdb", "base", "main")
+
+    db, rule = tmp_path / "mine.duckdb", Rule("not_regress", margin=0.1)
+    policy = Policy("p", baseline.label, "a", (rule,), evaluate=EvaluatePlan(model="m", adapter="a"))
+    done = evaluate_for_gate(gate.request("counts", candidates=(mine,), db=db), policy, gate.hooks(0.3), baseline)
+    assert gate.asked == beside.rules[0].stop.n
+
+    known = narrowed(baseline, done.documents)
+    scores = load_scores(db, baseline.label, ["a"], run=done.evaluation.run, baseline=known)
+    assert compare(scores).candidates[0].refused == ()
+    (found,) = done.gate.judge(compare(scores)).rules
+    (same,) = beside.rules
+    assert (replace(found, row=None), found.row.effect) == (replace(same, row=None), same.row.effect)

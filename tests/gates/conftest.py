@@ -30,6 +30,7 @@ def make_comparison(
     info: CandidateInfo | None = None,
     base: str = "base",
     spread: Sequence[float] | None = None,
+    clusters: tuple[str, ...] | None = None,
 ) -> Comparison:
     """What ``compare`` makes of tasks with one metric each."""
     made = []
@@ -54,6 +55,7 @@ def make_comparison(
                 metrics={(metric, "none"): scores},
                 repeats=(1, 1),
                 cells=("a", "b"),
+                clusters=clusters,
             )
         )
     entries = tuple(SuiteTask(task, role=role) for task, role in (roles or {}).items())  # type: ignore[arg-type]

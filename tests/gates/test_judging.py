@@ -259,6 +259,16 @@ def test_repeats_that_differ_as_much_are_mentioned(comparison: Make, policy: Ask
     assert found.verdict == "fail" and "two evaluations of one candidate" in found.reason
 
 
+def test_a_gain_of_clustered_samples_is_judged_by_the_number_of_clusters(comparison: Make, policy: Ask) -> None:
+    mine = [0.5, 0.6, 0.4, 0.5, 0.7, 0.5] * 5
+    found = comparison({"toy": ([0.5] * 30, mine)}, clusters=tuple(f"text-{i % 6}" for i in range(30)))
+    rule = only(found, policy(Rule("improve", margin=0.2)))
+
+    stderr = stats.clustered_t([one - 0.5 for one in mine], [i % 6 for i in range(30)])
+    assert rule.p == pytest.approx(stderr.p_less(0.2))
+    assert stderr.freedom == 5
+
+
 def fast(base: float | None, mine: float | None, machine: str = "box") -> dict[str, Cost]:
     return {"base": Cost(base, 2.0, 10.0, "box"), "mine": Cost(mine, 2.3, 10.5, machine)}
 

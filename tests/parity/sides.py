@@ -25,11 +25,19 @@ class Subject:
 
 @dataclass(frozen=True)
 class Question:
-    """What is asked of both sides."""
+    """What is asked of both sides.
+
+    Attributes:
+        tasks: Names of tasks or groups.
+        num_fewshot: Examples in the prompt; None: as the tasks say.
+        limit: Documents of each task; None: all.
+        precision: In which lm-eval computes; tuneboard always in float32.
+    """
 
     tasks: tuple[str, ...]
     num_fewshot: int | None
     limit: int | None
+    precision: str = "float32"
 
 
 @dataclass(frozen=True)
@@ -56,7 +64,7 @@ def lm_eval_side(subject: Subject, question: Question, mirror: Path, with_adapte
     """Evaluate with lm-eval, one request at a time, so that no padding is in play."""
     import lm_eval
 
-    arguments = {"pretrained": str(subject.model), "dtype": "float32"}
+    arguments = {"pretrained": str(subject.model), "dtype": question.precision}
     if with_adapter:
         arguments["peft"] = str(subject.adapter)
     with lm_eval_with_mirror(mirror), contextlib.redirect_stderr(io.StringIO()):

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lxml import etree
+from lxml import etree, html
+from markdown_it import MarkdownIt
 
 from tuneboard.compare import Flip
 from tuneboard.gates import EXIT_CODES, RuleVerdict, Verdict
 from tuneboard.report.junit import junit_xml
-from tuneboard.report.verdict import GateReport, verdict_json, verdict_text
+from tuneboard.report.verdict import HEADERS, GateReport, verdict_json, verdict_text
 from tuneboard.report.verdict_markdown import marker, verdict_markdown
 
 #: What models write and what breaks formats: control characters, lone surrogates, ends of blocks.
@@ -108,6 +109,33 @@ def test_markdown_starts_with_its_marker_and_the_verdict() -> None:
     table = [line for line in lines if line.startswith("|")]
     assert len({line.count("|") for line in table}) == 1
     assert table[2].startswith("| ❌") and table[3].startswith("| ✅")
+
+
+def rendered(text: str) -> Any:
+    """What GitHub makes of Markdown, as near as its specification goes."""
+    return html.fragment_fromstring(MarkdownIt("commonmark").enable("table").render(text), create_parent="div")
+
+
+@pytest.mark.parametrize("text", ["why", NASTY])
+def test_markdown_renders_as_heading_tables_and_folded_blocks(text: str) -> None:
+    page = rendered(verdict_markdown(report("fail", "pass", "inconclusive", flips=((flip(text=text),),), text=text)))
+
+    (heading,) = page.findall("h2")
+    assert heading.text_content().startswith("❌ FAIL  mine against base")
+    (table,) = page.findall("table")
+    assert [len(row.findall("td")) for row in table.findall("tbody/tr")] == [len(HEADERS)] * 3
+    assert [one.findtext("summary") for one in page.findall("details")] == [
+        "Why each rule came out so",
+        "Samples that changed: not_regress task0 acc",
+    ]
+    why, changed = page.findall("details")
+    assert len(why.findall("ul/li")) == 3 and len(changed.findall("pre/code")) == 1
+    # Nothing that a name or an answer holds becomes a tag or leaves its place.
+    assert {one.tag for one in page.iter() if isinstance(one.tag, str)} == {
+        *("div", "h2", "ul", "li", "table", "thead", "tbody", "tr", "th", "td", "details", "summary", "pre", "code"),
+    }
+    shown = text.split(" ", 1)[-1]
+    assert shown in changed.text_content() and shown in why.text_content()
 
 
 def test_the_verdict_is_printed_first() -> None:

@@ -157,3 +157,45 @@ def test_a_terminal_shows_a_live_display_and_keeps_notes() -> None:
     assert "5/10" in shown
     assert "halved the batch [to 512]" in shown
     assert shown.rstrip().endswith(" s")
+
+
+def test_answers_of_earlier_runs_are_counted_and_tell_nothing_of_the_pace() -> None:
+    with Progress(quiet=True) as progress:
+        progress.add("base", "mmlu", 400, known=300)
+        time.sleep(0.02)
+        assert progress.lines()[-1] == "0 of 1 results, 300 of 400 requests"
+        assert progress.begun
+        progress.advance("base", "mmlu", 1)
+        assert "about" in progress.lines()[-1]
+        assert "301 of 400 requests" in progress.totals()
+
+
+def test_nothing_is_said_of_the_pace_before_the_first_answer() -> None:
+    with Progress(quiet=True) as progress:
+        assert not progress.begun
+        progress.add("base", "mmlu", 400)
+        assert progress.lines()[-1] == "0 of 1 results, 0 of 400 requests"
+
+
+def test_loading_a_model_is_no_part_of_the_pace() -> None:
+    with Progress(quiet=True) as progress:
+        progress.add("base", "mmlu", 101)
+        time.sleep(0.4)
+        progress.ready()
+        time.sleep(0.1)
+        progress.advance("base", "mmlu", 1)
+        left = progress.lines()[-1].rpartition("about ")[2]
+    assert 9 <= int(left.split()[0]) <= 30
+
+
+def test_a_line_at_the_first_answer_of_the_first_batch_tells_no_time_left() -> None:
+    stream = io.StringIO()
+    with Progress(stream=stream, interval_s=0.02) as progress:
+        progress.add("base", "mmlu", 400)
+        for _ in range(2):
+            time.sleep(0.04)
+            for _ in range(8):
+                progress.advance("base", "mmlu", tokens=5)
+    first, second = stream.getvalue().splitlines()[:2]
+    assert "1 of 400" in first and "tokens/s" in first and "left" not in first
+    assert "9 of 400" in second and "left" in second

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import math
 
@@ -91,8 +92,10 @@ def test_a_metric_where_lower_is_better_says_so() -> None:
     assert "acc ↓" in format_results([result(BASE, "wiki", accuracy(0.3, higher_is_better=False))])
 
 
-@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-def test_numbers_that_json_lacks_become_null(value: float) -> None:
+@pytest.mark.parametrize(
+    ("value", "said"), [(math.nan, "not a number"), (math.inf, "infinite"), (-math.inf, "minus infinite")]
+)
+def test_numbers_that_json_lacks_become_null_and_words_in_the_table(value: float, said: str) -> None:
     broken = MetricValue("acc", "none", value, value, (value, 1.0), None)
     built = evaluate_json("run1", "x.duckdb", 2.0, {"name": "transformers"}, [result(BASE, "mmlu", broken)])
     (cell,) = json.loads(json.dumps(built, allow_nan=False))["cells"]
@@ -106,7 +109,8 @@ def test_numbers_that_json_lacks_become_null(value: float) -> None:
             "higher_is_better": None,
         }
     ]
-    assert "?" in format_results([result(BASE, "mmlu", broken)])
+    row = format_results([result(BASE, "mmlu", broken), result(MINE, "mmlu", broken)]).splitlines()[-1]
+    assert row.count(said) == 2 and "?" not in row
 
 
 def test_the_json_has_the_keys_of_its_contract() -> None:
@@ -141,3 +145,35 @@ def test_the_json_has_the_keys_of_its_contract() -> None:
 
 def test_no_results_are_said_to_be_none() -> None:
     assert format_results([]) == "no results"
+
+
+def cut(one: TaskResult, truncated: int) -> TaskResult:
+    return dataclasses.replace(one, tokens=TokenCount(7, 2, 7, 0, truncated))
+
+
+def test_cut_requests_are_told_below_the_table_once_for_candidates_that_share_them() -> None:
+    of_base, of_mine = (
+        [cut(result(one, "hellaswag", accuracy(0.3), failed=20), 3), cut(result(one, "gsm8k", accuracy(0.3)), count)]
+        for one, count in ((BASE, 1234), (MINE, 1234))
+    )
+    last = format_results([*of_base, *of_mine]).splitlines()[-1]
+    assert last == (
+        "base, mine: requests cut to fit the context: 3 on hellaswag (120 documents), 1,234 on gsm8k (100 documents)"
+    )
+    assert "cut" not in format_results([cut(one, 0) for one in of_base])
+    lines = format_results([*of_base, of_mine[0]]).splitlines()
+    assert lines[-1] == "mine: requests cut to fit the context: 3 on hellaswag (120 documents)"
+    assert lines[-2].startswith("base: requests cut")
+
+
+def test_cut_requests_of_a_group_are_told_once() -> None:
+    group = cut(result(BASE, "mmlu", accuracy(0.3), members=("mmlu_law",)), 5)
+    table = format_results([group, cut(result(BASE, "mmlu_law", accuracy(0.3)), 5)])
+    assert table.splitlines()[-1] == "base: requests cut to fit the context: 5 on mmlu (100 documents)"
+
+
+def test_names_and_reasons_cannot_steer_the_terminal() -> None:
+    odd = dataclasses.replace(BASE, name="ba\x1b[2Jse")
+    text = format_results([result(odd, "mm\x9blu", status="failed", reason="no\x1b[31m\nsplit")])
+    assert text.replace("\n", "").isprintable()
+    assert text.splitlines()[-1].endswith("no\N{REPLACEMENT CHARACTER}[31m split")

@@ -32,3 +32,10 @@ def test_line_breaks_stay_in_their_row() -> None:
 def test_a_row_of_another_length_is_refused() -> None:
     with pytest.raises(ValueError, match="zip"):
         format_table(["a", "b"], [["x"]])
+
+
+def test_control_characters_of_names_and_values_are_shown_and_not_obeyed() -> None:
+    text = format_table(["na\x1b[31mme", "n"], [["a\x1b]0;title\x07", "x\r\ny\tz"], ["\u202eabc\ud83d", None]])
+    assert len(text.splitlines()) == 4
+    assert text.replace("\n", "").isprintable()
+    assert "a\N{REPLACEMENT CHARACTER}]0;title\N{REPLACEMENT CHARACTER}" in text and "x  y z" in text

@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tuneboard.sandbox import Limits, Outcome, run_programs
+from tuneboard.sandbox import Limits, Outcome, run_program, run_programs
 
 LIMITS = Limits(cpu_s=1, wall_s=3, memory_mib=512, file_mib=4, processes=8, output_kib=16)
 ROOT = Path(__file__).resolve().parents[2]
@@ -269,6 +269,121 @@ ATTACKS = {
 }
 
 
+# What the script inside holds, and what the kernel could take for an end
+FORGERIES = {
+    "handing back what can be read": Attack(
+        """
+        import os
+        for source in range(3, 64):
+            try:
+                os.set_blocking(source, False)
+                token = os.read(source, 64)
+            except OSError:
+                continue
+            for target in range(3, 64):
+                try:
+                    os.write(target, b"passed " + token)
+                except OSError:
+                    pass
+        os._exit(0)
+        """,
+        "crashed",
+        "exit code 0 before its end",
+    ),
+    "announcing an end and leaving": Attack(
+        """
+        import os
+        for number in range(3, 64):
+            try:
+                os.write(number, b"\\n")
+            except OSError:
+                pass
+        os._exit(0)
+        """,
+        "crashed",
+        "exit code 0 before its end",
+    ),
+    "announcing an end and being killed": Attack(
+        """
+        import os
+        for number in range(3, 64):
+            try:
+                os.write(number, b"\\n")
+            except OSError:
+                pass
+        os.kill(os.getpid(), 9)
+        """,
+        "crashed",
+        "SIGKILL",
+    ),
+    "closing every descriptor": Attack("import os\nos.closerange(0, 64)\nassert 1 == 2", "crashed", "exit code 0"),
+    "doing by hand what the frames below do": Attack(
+        """
+        import os, sys
+        frame = sys._getframe()
+        while frame := frame.f_back:
+            found = {**frame.f_globals, **frame.f_locals}
+            try:
+                found["write"](found["verdict"], b"passed " + found["read"](found["token"], 64))
+            except (KeyError, OSError):
+                pass
+            try:
+                found["announce"](found["write"], found["verdict"])
+            except (KeyError, OSError):
+                pass
+        os._exit(0)
+        """,
+        "crashed",
+        "exit code 0 before its end",
+    ),
+    "changing the variables of the frames below": Attack(
+        """
+        import __main__, sys
+        for name in list(vars(__main__)):
+            if not name.startswith("__"):
+                setattr(__main__, name, None)
+        frame = sys._getframe()
+        while frame := frame.f_back:
+            for name in list(frame.f_locals):
+                frame.f_locals[name] = None
+        assert 1 == 2
+        """,
+        "failed|timed_out|crashed",
+        "",
+    ),
+    "calling what the garbage collector knows": Attack(
+        """
+        import gc, os, types
+        for each in gc.get_objects():
+            if isinstance(each, types.FunctionType) and each.__name__ == "announce":
+                for number in range(3, 64):
+                    each(os.write, number)
+        os._exit(0)
+        """,
+        "crashed",
+        "exit code 0 before its end",
+    ),
+    "reading what the kernel tells of a process": Attack(
+        "import os\nos.listdir('/proc/self/fd')\nopen('/proc/self/mem', 'r+b')\nos._exit(0)",
+        "failed|crashed",
+        "FileNotFoundError|exit code 0",
+    ),
+    "a handler at exit": Attack(
+        "import atexit, os, sys\natexit.register(os._exit, 0)\nsys.unraisablehook = print\nassert 0 == 1",
+        "failed",
+        "AssertionError",
+    ),
+    "ending its thread": Attack("import _thread\n_thread.exit()", "failed", "SystemExit"),
+    "ending in another process": Attack("import os\nif os.fork():\n    os._exit(0)", "crashed", "exit code 0"),
+    "another program in its place": Attack(
+        "import os, sys\nos.execv(sys.executable, [sys.executable, '-c', 'import time; time.sleep(1)'])",
+        "failed",
+        "PermissionError",
+    ),
+}
+ATTACKS |= FORGERIES
+
+
 @dataclass(frozen=True)
 class Aftermath:
     outcomes: dict[str, Outcome]
@@ -341,3 +456,12 @@ def test_the_machine_is_unharmed_afterwards(aftermath: Aftermath) -> None:
     assert [path.name for path in aftermath.folder.iterdir()] == ["secret.txt"]
     assert not Path("/evil").exists()
     assert not Path(os.__file__).with_name("evil.py").exists()
+
+
+@pytest.mark.parametrize("name", FORGERIES)
+def test_a_pass_cannot_be_forged_without_isolation_either(name: str) -> None:
+    attack = FORGERIES[name]
+    outcome = run_program(textwrap.dedent(attack.source).strip(), LIMITS, method="none")
+
+    assert re.fullmatch(attack.status, outcome.status), outcome
+    assert re.search(attack.reason, outcome.reason), outcome

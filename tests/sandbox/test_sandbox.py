@@ -92,6 +92,25 @@ def test_processes_that_a_finished_program_left_do_not_hold_it_up(any_method: st
     assert outcome.seconds < 5
 
 
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import threading, time\nthreading.Thread(target=time.sleep, args=(60,)).start()",
+        "import os\nos.closerange(3, 64)",
+        "import sys\nsys.stdout.close()",
+        "import sys\nsys.stdout = None",
+        "import os\nif os.fork() == 0:\n    os._exit(3)\nos.wait()",
+        "import asyncio\nassert asyncio.run(asyncio.sleep(0, 7)) == 7",
+        "import sys\nsys.setrecursionlimit(9000)\ndef f(n):\n    return n and 1 + f(n - 1)\nassert f(8000) == 8000",
+    ],
+)
+def test_a_program_passes_whatever_it_leaves_behind(any_method: str, source: str) -> None:
+    outcome = run_program(source, method=any_method)
+
+    assert outcome.passed, outcome
+    assert outcome.seconds < 5
+
+
 def test_time_limits_hold_without_isolation_too() -> None:
     asleep = run_program("import time\ntime.sleep(60)", Limits(wall_s=1), method="none")
     busy = run_program("while True: pass", Limits(cpu_s=1), method="none")

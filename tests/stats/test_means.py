@@ -52,6 +52,17 @@ def test_clusters_may_have_any_names() -> None:
     assert stats.clustered_t(values, ["a", "b", "a", "c"]) == stats.clustered_t(values, [7, 1, 7, 3])
 
 
+def test_the_error_of_a_clustered_score_is_that_of_its_clusters() -> None:
+    values, clusters = [1.0, 1.0, 0.0, 0.0, 1.0, 1.0], ["a", "a", "b", "b", "c", "c"]
+
+    stderr, interval = stats.clustered_score(values, clusters)
+
+    # Each cluster answers alike: as if there were three samples.
+    assert stderr == pytest.approx(stats.stderr_of_mean([1.0, 0.0, 1.0]))
+    assert interval == pytest.approx(stats.mean_interval([1.0, 0.0, 1.0]))
+    assert stats.clustered_score([1.0] * 6, clusters) == (0.0, stats.wilson_interval(3, 3))
+
+
 def test_too_little_to_estimate_from_is_refused() -> None:
     with pytest.raises(ValueError, match="1 differences"):
         stats.paired_t([0.5])

@@ -8,7 +8,7 @@ import duckdb
 import pytest
 
 from tuneboard.errors import StoreError, StoreTooNew
-from tuneboard.store import migrations, queries
+from tuneboard.store import migrations, queries, rows
 from tuneboard.store.database import reading, writing
 from tuneboard.store.writes import Store
 
@@ -28,6 +28,13 @@ def filled(db: Path) -> str:
     return run
 
 
+def filled_without_clusters(db: Path, patch: pytest.MonkeyPatch) -> str:
+    """What versions did that had no column for clusters."""
+    made = rows._document_table
+    patch.setattr(rows, "_document_table", lambda *given: made(*given).drop_columns("cluster"))
+    return filled(db)
+
+
 @pytest.mark.parametrize("opened", [reading, writing])
 def test_an_older_database_is_migrated_when_it_is_opened(db: Path, monkeypatch: pytest.MonkeyPatch, opened) -> None:
     run = filled(db)
@@ -44,11 +51,20 @@ def test_a_database_of_the_first_version_gets_the_tables_of_trainings(
 ) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(migrations, "MIGRATIONS", migrations.MIGRATIONS[:1])
-        run = filled(db)
+        run = filled_without_clusters(db, patch)
     with reading(db) as connection:
         assert connection.execute("SELECT count(*) FROM training_runs").fetchone() == (0,)
         assert connection.execute("SELECT count(*) FROM training_curves").fetchone() == (0,)
     assert [row.id for row in queries.runs(db)] == [run]
+
+
+def test_results_of_the_second_version_stay_and_have_no_clusters(db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(migrations, "MIGRATIONS", migrations.MIGRATIONS[:2])
+        filled_without_clusters(db, patch)
+    assert {sample["cluster"] for sample in queries.samples(db, "base", "toy")} == {None}
+    with reading(db) as connection:
+        assert connection.execute("SELECT count(*) FROM costs").fetchone() == (0,)
 
 
 def test_a_migration_that_fails_leaves_the_database_as_it_was(db: Path, monkeypatch: pytest.MonkeyPatch) -> None:

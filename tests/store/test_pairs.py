@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tuneboard import stats
 from tuneboard.compare import Scores, compare
 from tuneboard.compare.flips import changed_samples
 from tuneboard.errors import DataError, StoreError, UnknownName
@@ -88,6 +89,52 @@ def test_twins_of_one_hash_stay_apart_by_their_occurrence(db: Path, commit: Comm
     row = compare(load_scores(db, "base", ["mine"])).candidates[0].tasks[0]
 
     assert (row.n, row.fixed, row.broke) == (10, 1, 1)
+
+
+def clustered(candidate: Any, correct: str, clusters: str | None) -> TaskResult:
+    """A result whose documents belong to the clusters that the letters name."""
+    task = build.make_task(n_docs=len(correct))
+    made = result(candidate, correct, replace(task, config={**task.config, "metadata": {"cluster": "text"}}))
+    if clusters is None:
+        return made
+    samples = (
+        replace(sample, document=replace(sample.document, cluster=name))
+        for sample, name in zip(made.samples, clusters, strict=True)
+    )
+    return replace(made, samples=tuple(samples))
+
+
+def test_clusters_of_documents_give_clustered_errors(db: Path) -> None:
+    store = Store(db)
+    run = store.start_run(build.make_provenance())
+    store.commit_all(run, [clustered(BASE, "110011", "aabbcc"), clustered(MINE, "001111", "aabbcc")])
+
+    scores = load_scores(db, "base", ["mine"])
+    row = compare(scores).candidates[0].tasks[0]
+
+    assert scores.tasks[0].clusters == tuple("aabbcc")
+    assert row.effect.test == "t with clustered errors"
+    expected = stats.clustered_t([-1, -1, 1, 1, 0, 0], list("aabbcc"))
+    assert row.effect.ci == pytest.approx(expected.interval())
+    assert compare(scores).candidates[0].notes == ()
+
+
+def test_samples_of_one_cluster_are_not_taken_for_independent(db: Path) -> None:
+    store = Store(db)
+    run = store.start_run(build.make_provenance())
+    store.commit_all(run, [clustered(BASE, "1100", "aaaa"), clustered(MINE, "0011", "aaaa")])
+
+    assert not compare(load_scores(db, "base", ["mine"])).valid
+
+
+def test_clusters_that_an_older_version_did_not_keep_are_missed_aloud(db: Path) -> None:
+    store = Store(db)
+    run = store.start_run(build.make_provenance())
+    store.commit_all(run, [clustered(BASE, "1100", None), clustered(MINE, "0011", None)])
+
+    (note,) = load_scores(db, "base", ["mine"]).candidates[0].notes
+
+    assert note.startswith("samples count as independent on toy")
 
 
 def test_failed_samples_are_missing_and_never_wrong(db: Path, commit: Commit) -> None:

@@ -50,6 +50,7 @@ def test_samples_have_the_shape_of_the_contract(store: Store, db: Path) -> None:
         "prompt_hash": sample.document.prompt_hash,
         "prompt": sample.document.prompt,
         "choices": [" A", " B", " C", " D"],
+        "cluster": None,
         "filter": "none",
         "status": "ok",
         "reason": None,

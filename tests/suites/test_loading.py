@@ -212,3 +212,76 @@ def test_global_random_state_is_left_as_it_was(folder):
     before = random.getstate()
     load(folder, "one")
     assert random.getstate() == before
+
+
+@pytest.mark.parametrize(
+    ("headline", "message"),
+    [
+        ("acc_nrom", r"unknown headline metric 'acc_nrom'; did you mean acc_norm.* metrics of one, two: acc, acc_norm"),
+        ("acc,strict", r"unknown headline filter 'strict'; the filters of one, two: none"),
+    ],
+)
+def test_headline_that_no_task_has_is_refused_with_near_matches(grouped, headline: str, message: str):
+    grouped.task("two", metric_list=[{"metric": "acc"}, {"metric": "acc_norm"}])
+    with pytest.raises(UnknownName, match=message):
+        load(grouped, SuiteTask("pair", headline=headline))
+
+
+def test_headline_is_fine_where_one_of_the_tasks_has_it(grouped):
+    grouped.task("two", metric_list=[{"metric": "acc"}, {"metric": "acc_norm"}])
+    loaded = load(grouped, SuiteTask("pair", headline="acc_norm,none"), SuiteTask("three", headline="exact_match"))
+    assert loaded.headlines["two"] == "acc_norm,none"
+
+
+def test_headline_may_be_what_a_scorer_of_its_own_gives(folder):
+    folder.write("scorer.py", "def score(doc, results):\n    return {'clarity': 1.0}\n")
+    folder.task("one")
+    folder.write("one.yaml", (folder.root / "one.yaml").read_text() + "process_results: !function scorer.score\n")
+    assert load(folder, SuiteTask("one", headline="clarity")).headlines["one"] == "clarity"
+
+
+def test_examples_that_are_not_as_asked_are_noted_once_with_the_tasks(folder):
+    folder.task("fixed", num_fewshot=0)
+    folder.task("free")
+    folder.task("bare", training_split=None, fewshot_split=None)
+    folder.task("own", fewshot_split="test")
+    names = ("fixed", "free", "bare", "own")
+    assert load(folder, *names, num_fewshot=2).notes == [
+        "asked without few-shot examples, since their own YAML fixes num_fewshot at 0: fixed",
+        "few-shot examples come from the split that is evaluated, not from another: bare, own",
+    ]
+    assert load(folder, *names).notes == load(folder, *names, num_fewshot=0).notes == []
+
+
+def test_empty_split_is_named_with_its_file(folder, tmp_path: Path):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    folder.task("emptied", process_docs=None)
+    folder.write("drop.py", "def none(docs):\n    return docs.select([])\n")
+    folder.write("emptied.yaml", (folder.root / "emptied.yaml").read_text() + "process_docs: !function drop.none\n")
+    with pytest.raises(DataError, match=r"'emptied' has no documents: \S+test\.jsonl has no rows, or"):
+        load(folder, "emptied")
+
+    folder.task("mirrored", dataset_path="toy/empty", dataset_kwargs=None, training_split=None, fewshot_split=None)
+    file = tmp_path / "mirror/toy/empty/default/test.parquet"
+    file.parent.mkdir(parents=True)
+    pq.write_table(pa.table({"question": pa.array([], pa.string())}), file)
+    with pytest.raises(DataError, match=rf"'mirrored' has no documents: {file} has no rows"):
+        load(folder, "mirrored", mirror=tmp_path / "mirror")
+
+    folder.data("test", [])
+    folder.task("one")
+    with pytest.raises(DataError, match=r"'one'.*test\.jsonl") as caught:
+        load(folder, "one")
+    assert "--mirror" not in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_column_that_the_data_lacks_is_named_with_the_file_and_the_columns_there(folder):
+    folder.task("one", doc_to_text="Q: {{questoin}}\nA:")
+    with pytest.raises(DataError) as caught:
+        load(folder, "one")
+    assert str(caught.value) == (
+        f"task 'one' needs the column 'questoin', which {folder.root}/test.jsonl lacks (it has: question, choices, "
+        "answer, word); add it there, or correct the templates in the task's YAML"
+    )

@@ -180,3 +180,9 @@ def test_a_seq2seq_example_is_an_input_and_an_answer_with_their_ends() -> None:
     assert tokenizer.decode(one.labels, skip_special_tokens=True) == "A ball"
     with pytest.raises(DataError, match="has no answer"):
         encode([Example("x")], tokenizer, rules)
+
+
+def test_a_prompt_that_is_answered_with_nothing_is_not_learnt(bos) -> None:
+    rows = [Example("Once upon a time", "", format="completion"), Example("a", " b", format="completion")]
+    (nothing, one), _ = encode(rows, bos, CAUSAL)
+    assert (trained_text(bos, nothing), trained_text(bos, one)) == ("</s>", " b</s>")

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tiny_training as tiny
@@ -24,11 +26,16 @@ def seven_billion(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def estimate(
-    model: Path, method: str, free: float, monkeypatch: pytest.MonkeyPatch, **training: object
+    model: Path,
+    method: str,
+    free: float,
+    monkeypatch: pytest.MonkeyPatch,
+    max_length: int = 1024,
+    **training: object,
 ) -> MemoryEstimate:
     monkeypatch.setattr(memory, "free_memory", lambda device: free)
     monkeypatch.setattr(memory, "choose_precision", lambda *args: "bfloat16")
-    given = tiny.recipe(model, method, max_length=1024, **training)
+    given = tiny.recipe(model, method, max_length=max_length, **training)
     return check_memory(given, find_method(method), "causal")
 
 
@@ -62,6 +69,52 @@ def test_what_is_advised_is_then_accepted(seven_billion: Path, monkeypatch: pyte
         estimate(seven_billion, "lora", 24.0, monkeypatch, batch_size=16)
     fits = estimate(seven_billion, "lora", 24.0, monkeypatch, batch_size=1, gradient_checkpointing=True)
     assert fits.total < 24
+
+
+@pytest.fixture(scope="module")
+def wide(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The config of four of the 7B Llama's layers."""
+    from transformers import LlamaConfig
+
+    folder = tmp_path_factory.mktemp("wide")
+    LlamaConfig(dtype="bfloat16", num_hidden_layers=4).save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("method", "free", "training"),
+    [
+        ("lora", 8.0, {"batch_size": 16}),
+        ("lora", 8.0, {"batch_size": 16, "gradient_checkpointing": True}),
+        ("lora", 2.8, {"batch_size": 1}),
+        ("lora", 2.4, {"batch_size": 6, "gradient_checkpointing": True, "gradient_accumulation": 3}),
+        ("full", 18.5, {"batch_size": 4}),
+        ("full", 4.0, {"batch_size": 4}),
+        ("prefix", 4.0, {"batch_size": 8}),
+        ("qlora", 2.2, {"batch_size": 4}),
+    ],
+)
+def test_all_that_is_advised_changes_something_and_would_fit(
+    wide: Path, monkeypatch: pytest.MonkeyPatch, method: str, free: float, training: dict[str, Any]
+) -> None:
+    with pytest.raises(ModelError, match="what would fit: ") as said:
+        estimate(wide, method, free, monkeypatch, **training)
+    now = {"method": method, "data.max_length": 1024} | {f"training.{key}": value for key, value in training.items()}
+    for way in str(said.value).partition("what would fit: ")[2].split("; "):
+        changes = dict(setting.split(": ") for setting in way.split(", "))
+        changes = {key: value if key == "method" else json.loads(value) for key, value in changes.items()}
+        assert all(now.get(key) != value for key, value in changes.items()), way
+        then = now | changes
+        settings = {key.removeprefix("training."): value for key, value in then.items() if key.startswith("training.")}
+        fits = estimate(wide, then["method"], free, monkeypatch, max_length=then["data.max_length"], **settings)
+        assert fits.total <= free, way
+
+
+def test_a_method_that_cannot_recompute_is_not_told_to(wide: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ModelError) as said:
+        estimate(wide, "prefix", 4.0, monkeypatch, batch_size=8)
+    own = [way for way in str(said.value).partition("what would fit: ")[2].split("; ") if "method:" not in way]
+    assert own and all("gradient_checkpointing" not in way for way in own)
 
 
 def test_a_target_that_the_model_lacks_is_said_before_loading(seven_billion: Path) -> None:

@@ -11,6 +11,8 @@ import yaml
 
 from tuneboard import bundled
 from tuneboard.tuning.data import sniff
+from tuneboard.tuning.data.formats import bind, to_examples
+from tuneboard.tuning.data.sources import read_source
 from tuneboard.tuning.methods import find_method, method_names
 from tuneboard.tuning.recipe import load_recipe
 from tuneboard.tuning.schema import data_model, recipe_model, training_model
@@ -113,6 +115,15 @@ def test_a_recipe_fits_the_columns_of_its_real_data(path: Path, mirror: Path) ->
     found = sniff(recipe.data, Path(recipe.folder), mirror)
     assert first.format in ("auto", found)
     assert (found == "label") == (recipe.kind == "classification" or path.stem in ("prompt", "ia3"))
+
+
+@pytest.mark.parametrize(("name", "answers"), [("prompt", {"negative", "positive"}), ("ia3", {"True", "False"})])
+def test_recipes_that_write_labels_write_words(name: str, answers: set[str], mirror: Path) -> None:
+    source = load_recipe(bundled.recipes_dir() / f"{name}.yaml")[0].data.sources[0]
+    table = read_source(source, name, (mirror, mirror), 50)
+    made = to_examples(table, bind(table, source))
+    assert {example.answer for example in made} == answers
+    assert all(example.text.endswith("\nAnswer:") for example in made)
 
 
 def test_the_list_of_recipes_names_each(root: Path) -> None:

@@ -117,6 +117,25 @@ def test_unusual_settings_are_warned_about_once(tiny_model: MakeModel, tmp_path:
     assert len(set(trained.warnings)) == len(trained.warnings) == sum("warning:" in note for note in ear.notes)
 
 
+@pytest.mark.parametrize(("method", "told"), [("lora", "the 128 tokens"), ("prompt", "108 tokens")])
+def test_a_length_above_the_context_is_said(method: str, told: str, tiny_model: MakeModel, tmp_path: Path) -> None:
+    for length, notes in ((1000, 1), (100, 0)):
+        ear = tiny.Ear()
+        given = tiny.recipe(tiny_model(), method, max_length=length, max_steps=1, learning_rate=1e-2)
+        train(tiny.job(given, "causal", tmp_path / str(length)), ear)
+        said = [note for note in ear.notes if f"data.max_length {length} is above" in note]
+        assert len(said) == notes and all(told in note for note in said)
+
+
+def test_a_step_is_told_with_the_validation_loss_that_it_led_to(tiny_model: MakeModel, tmp_path: Path) -> None:
+    ear = tiny.Ear()
+    _, trained = train(tiny.job(tiny.recipe(tiny_model(), epochs=2, validate_every=3), "causal", tmp_path), ear)
+    measured = {point.step: point.value for point in trained.curve if point.name == "validation_loss"}
+    assert len(measured) > 3
+    for step, _, values in ear.steps:
+        assert values["validation_loss"] == measured[max(known for known in measured if known <= step)]
+
+
 def test_no_validation_data_is_no_obstacle(tiny_model: MakeModel, tmp_path: Path) -> None:
     data = tiny.prepared("causal")
     given = tiny.recipe(tiny_model(), epochs=1)

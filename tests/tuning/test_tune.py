@@ -2,15 +2,18 @@ from __future__ import annotations
 
 import json
 import shutil
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
+from full_disk import no_file_above
 
 from tuneboard.candidates import resolve_adapter, resolve_model
 from tuneboard.errors import AdapterError, DataError, StoreBusy, StoreError, UsageError
 from tuneboard.records import AdapterRef, Candidate, ModelRef
 from tuneboard.store import queries
+from tuneboard.store.training import TrainingStore
 from tuneboard.store.trainings import find_trainings, training_curve
 from tuneboard.store.writes import Store
 from tuneboard.tuning import publishing
@@ -29,6 +32,9 @@ def test_a_recipe_becomes_a_candidate_with_its_history(workshop: Any, make_ear: 
     assert {"README.md", "provenance.json", "adapter_config.json"} <= set(files(made.folder))
     facts = workshop.provenance()
     assert facts["recipe"]["method"] == "lora" and facts["method"]["options"]["rank"] == 4
+    given, resolved = facts["method"]["options"], facts["method"]["resolved"]
+    assert (given["alpha"], given["targets"]) == (None, "auto"), "as the recipe says it"
+    assert resolved == {**given, "alpha": 8, "targets": ["q_proj", "v_proj"]}, "and as it was carried out"
     assert facts["recipe"]["base"]["sha256"] == facts["base"]["sha256"] != ""
     assert facts["data"]["sources"][0]["rows"] == 40 and len(facts["data"]["sources"][0]["sha256"]) == 64
     assert (facts["data"]["train"], facts["data"]["validation"]) == (36, 4)
@@ -150,7 +156,7 @@ def test_a_recipe_that_was_mended_after_it_diverged_just_runs(workshop: Any) -> 
 def test_an_interrupted_training_goes_on_to_the_same_bytes(workshop: Any, make_ear: Any) -> None:
     recipe = workshop.recipe(training__checkpoint_every=5)
     workshop.tune(recipe, out=workshop.root / "undisturbed", db=workshop.root / "other.duckdb")
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt, match=r"same command again: 'mine' goes on from step 5$"):
         workshop.tune(recipe, ear=make_ear(stop_at=8))
     (row,) = find_trainings(workshop.db)
     assert (row.status, row.figures) == ("interrupted", None)
@@ -180,8 +186,22 @@ def test_checkpoints_of_another_recipe_are_refused_and_kept(workshop: Any, make_
 def test_an_interrupted_training_without_a_checkpoint_makes_room_for_another_recipe(
     workshop: Any, make_ear: Any
 ) -> None:
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt, match="'mine' begins anew"):
         workshop.tune(ear=make_ear(stop_at=2))
+    (made,) = workshop.tune(workshop.recipe(training__learning_rate=1e-3))
+    assert made.status == "trained"
+
+
+def test_a_torn_checkpoint_is_none_and_makes_room_for_another_recipe(workshop: Any, make_ear: Any) -> None:
+    work = workshop.out / ".work" / "mine"
+    torn = work / "checkpoints" / "checkpoint-5"
+
+    def tear() -> None:
+        (torn / "trainer_state.json").write_text('{"global_', encoding="utf-8")
+
+    with pytest.raises(KeyboardInterrupt, match="'mine' begins anew"):
+        workshop.tune(workshop.recipe(training__checkpoint_every=5), ear=make_ear(at={6: tear}, stop_at=6))
+    assert not work.exists()
     (made,) = workshop.tune(workshop.recipe(training__learning_rate=1e-3))
     assert made.status == "trained"
 
@@ -200,6 +220,69 @@ def test_a_candidate_that_cannot_be_written_is_not_there_and_its_training_is_kep
     ear = make_ear()
     (made,) = workshop.tune(ear=ear)
     assert made.status == "trained" and len(ear.steps) < made.provenance["training"]["steps"]
+
+
+@pytest.mark.parametrize(("size", "reason"), [(4_000, "File too large"), (9_000, "torch could write only a part")])
+def test_a_full_disk_in_a_training_is_one_line_and_costs_the_steps_since_the_checkpoint(
+    workshop: Any, make_ear: Any, size: int, reason: str
+) -> None:
+    """Where little room is left the best weights fail, in safetensors; where there is more, the optimizer, in torch."""
+    recipe = workshop.recipe(training__checkpoint_every=5)
+    workshop.tune(recipe, out=workshop.root / "undisturbed", db=workshop.root / "other.duckdb")
+    with ExitStack() as stack, pytest.raises(StoreError) as raised:
+        ear = make_ear(at={9: lambda: stack.enter_context(no_file_above(size))})
+        workshop.tune(recipe, ear=ear)
+    line = str(raised.value)
+    assert line.startswith(f"cannot write the working folder {workshop.out / '.work' / 'mine'} ({reason}; ")
+    assert "iB are free there" in line and line.endswith("run the same command again: 'mine' goes on from step 5")
+    work = workshop.out / ".work" / "mine"
+    assert [path.name for path in (work / "checkpoints").iterdir()] == ["checkpoint-5"]
+    assert not list(work.rglob("*.part")), "what was half written only takes space"
+    ear = make_ear()
+    (made,) = workshop.tune(recipe, ear=ear)
+    assert made.status == "trained" and ear.steps[0] == 6
+    undisturbed = workshop.root / "undisturbed/mine/adapter_model.safetensors"
+    assert (made.folder / "adapter_model.safetensors").read_bytes() == undisturbed.read_bytes()
+    assert [row.status for row in find_trainings(workshop.db)] == ["done"]
+
+
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_a_full_disk_at_the_end_of_a_training_is_one_line_whichever_library_finds_it(
+    workshop: Any, make_ear: Any, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    recipe = workshop.recipe(method=method, training__learning_rate=1e-3)
+    write = publishing._write
+
+    def full(*given: Any) -> None:
+        with no_file_above(1000):
+            write(*given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(publishing, "_write", full)
+        with pytest.raises(StoreError) as raised:
+            workshop.tune(recipe)
+    line = str(raised.value)
+    assert line.startswith(f"cannot write the candidate to {workshop.out / 'mine'} (File too large; ")
+    assert line.endswith("run the same command again: 'mine' goes on from step 9")
+    assert not (workshop.out / "mine").exists() and not (workshop.out / ".work" / "mine" / "candidate").exists()
+    ear = make_ear()
+    (made,) = workshop.tune(recipe, ear=ear)
+    assert made.status == "trained" and len(ear.steps) < made.provenance["training"]["steps"]
+
+
+def test_a_database_that_cannot_be_written_either_hides_no_error(
+    workshop: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*given: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    def no_room(*given: Any) -> None:
+        raise StoreError("the database has no room")
+
+    monkeypatch.setattr(publishing, "put_in_place", full)
+    monkeypatch.setattr(TrainingStore, "fail", no_room)
+    with pytest.raises(StoreError, match=r"candidate to .*mine \(No space left on device"):
+        workshop.tune()
 
 
 def test_two_processes_do_not_make_the_same_candidate(workshop: Any) -> None:
@@ -270,3 +353,14 @@ def test_data_paths_can_start_elsewhere_than_at_the_recipe(workshop: Any) -> Non
         workshop.tune()
     (made,) = workshop.tune(data_folder=elsewhere)
     assert made.status == "trained"
+
+
+def test_provenance_names_a_base_that_can_be_found_from_any_folder(workshop: Any) -> None:
+    base = workshop.root / "base"
+    shutil.copytree(workshop.models["llama"], base)
+    for given in ("base", str(base)):
+        workshop.tune(workshop.recipe(base=given, name=f"by-{len(given)}"), db=workshop.root / f"{len(given)}.duckdb")
+        assert workshop.provenance(f"by-{len(given)}")["base"]["id"] == str(base)
+    one, other = (workshop.out / f"by-{len(given)}" for given in ("base", str(base)))
+    for name in ("adapter_model.safetensors", "adapter_config.json"):
+        assert (one / name).read_bytes() == (other / name).read_bytes()

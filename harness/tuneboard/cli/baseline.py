@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import re
 from collections.abc import Collection
 from contextlib import suppress
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tuneboard.errors import DataError, UsageError
+from tuneboard.report.numbers import json_text
 
 if TYPE_CHECKING:
     from tuneboard.store.baselines import Baseline
@@ -24,6 +24,8 @@ tuneboard baseline show
 tuneboard baseline show main"""
 
 SCHEMA = 1
+#: What a list of baselines shows of each.
+LISTED = ("name", "candidate", "blessed", "tasks", "samples", "status")
 _NAME = re.compile(r"[\w][\w.-]*")
 
 
@@ -64,11 +66,12 @@ def _bless(args: argparse.Namespace) -> int:
     changed = before is None or not same_results(before, made)
     if changed:
         # Unchanged results keep their file, and with it their date: version control then sees no change either.
+        made.path.parent.mkdir(parents=True, exist_ok=True)
         write_text(text, made.path)
     shown = made if changed or before is None else before
     content = _content(shown)
     if args.json:
-        print(json.dumps({"schema": SCHEMA, "written": changed, **content}, indent=2))
+        print(json_text({"schema": SCHEMA, "written": changed, **content}, indent=2))
         return 0
     state = "written" if changed else "unchanged"
     holds = f"{content['tasks']} tasks, {content['samples']:,} samples of '{made.candidate}'"
@@ -94,33 +97,47 @@ def _chosen(args: argparse.Namespace) -> Collection[str] | None:
 
 
 def _show(args: argparse.Namespace) -> int:
-    from tuneboard.report.tables import format_table
-    from tuneboard.store.baselines import list_baselines, load_baseline, staleness
+    from tuneboard.report.tables import format_table, one_line
+    from tuneboard.store.baselines import load_baseline
 
-    names = [args.name] if args.name else [path.stem for path in list_baselines()]
-    found: list[dict[str, Any]] = []
-    for name in names:
-        try:
-            one = load_baseline(name)
-        except DataError as error:
-            if args.name:
-                raise
-            found.append({"name": name, "status": str(error)})
-            continue
-        said = staleness(args.db, one)
-        found.append(_content(one) | {"status": "; ".join(said) or "good"})
+    found = [_with_status(load_baseline(args.name), args.db)] if args.name else all_baselines(args.db)
     if args.json:
-        print(json.dumps({"schema": SCHEMA, "baselines": found}, indent=2))
+        print(json_text({"schema": SCHEMA, "baselines": found}, indent=2))
     elif not found:
         print("no baselines in results/baselines; make one: tuneboard baseline bless CANDIDATE")
     elif args.name:
-        print("\n".join(f"{key:12} {value}" for key, value in found[0].items() if key != "scores"))
+        print("\n".join(one_line(f"{key:12} {value}") for key, value in found[0].items() if key != "scores"))
         rows = [[task, metric, value] for task, metric, value in found[0]["scores"]]
         print("\n" + format_table(["task", "metric", "value"], rows, "llr"))
     else:
-        headers = ["name", "candidate", "blessed", "tasks", "samples", "status"]
-        print(format_table(headers, [[one.get(key) for key in headers] for one in found], "lllrrl"))
+        print(format_table(list(LISTED), [[one.get(key) for key in LISTED] for one in found], "lllrrl"))
     return 0 if all("sha256" in one for one in found) else 2
+
+
+def all_baselines(db: Path) -> list[dict[str, Any]]:
+    """Return what each baseline of this working folder holds and how it stands, by name.
+
+    Args:
+        db: Tells what has changed since they were blessed.
+
+    Returns:
+        The keys of ``LISTED`` and more; of one that cannot be read, its name and status alone.
+    """
+    from tuneboard.store.baselines import list_baselines, load_baseline
+
+    found = []
+    for path in list_baselines():
+        try:
+            found.append(_with_status(load_baseline(path.stem), db))
+        except DataError as error:
+            found.append({"name": path.stem, "status": str(error)})
+    return found
+
+
+def _with_status(one: Baseline, db: Path) -> dict[str, Any]:
+    from tuneboard.store.baselines import staleness
+
+    return _content(one) | {"status": "; ".join(staleness(db, one)) or "good"}
 
 
 def _content(one: Baseline) -> dict[str, Any]:

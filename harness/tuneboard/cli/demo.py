@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tuneboard.cli.options import DEFAULT_DB
+from tuneboard.cli.streams import say
 from tuneboard.errors import NameTaken
 
 if TYPE_CHECKING:
@@ -101,4 +101,4 @@ def _suite(args: argparse.Namespace) -> Iterator[str]:
 
 def _say(args: argparse.Namespace, line: str) -> None:
     if not args.quiet:
-        print(line.rstrip(), file=sys.stderr, flush=True)
+        say(line.rstrip())

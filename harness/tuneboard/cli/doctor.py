@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import shutil
 import sys
@@ -15,6 +14,7 @@ from typing import Literal
 
 from tuneboard.cli.options import MIRROR_VARIABLE
 from tuneboard.errors import TuneboardError
+from tuneboard.report.numbers import json_text
 
 NAME = "doctor"
 HELP = "what this machine can run, and what is missing"
@@ -32,9 +32,10 @@ _PACKAGES = {
     "bitsandbytes": "transformers",
     "accelerate": "transformers",
     "tensorboard": "transformers",
-    "vllm": "vllm",
-    "streamlit": "site",
 }
+
+#: Packages that no command uses yet: what is there is shown, and nothing is asked for.
+_UNUSED = ("vllm", "streamlit")
 
 #: Without these the engine cannot start; bitsandbytes is for 4- and 8-bit loading only.
 _ENGINE_NEEDS = ("torch", "transformers", "peft", "lm-eval")
@@ -81,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
     ]
     engine = choose_engine(packages)
     if args.json:
-        print(json.dumps({"schema": 1, "engine": engine, "checks": [asdict(check) for check in checks]}, indent=2))
+        print(json_text({"schema": 1, "engine": engine, "checks": [asdict(check) for check in checks]}, indent=2))
         return 0
     from tuneboard.report.tables import format_table
 
@@ -95,7 +96,8 @@ def run(args: argparse.Namespace) -> int:
 def check_packages() -> dict[str, Check]:
     """Look at the versions of the optional packages without importing them."""
     wanted = _wanted_versions()
-    return {name: _package(name, extra, wanted.get(name, "")) for name, extra in _PACKAGES.items()}
+    checks = {name: _package(name, extra, wanted.get(name, "")) for name, extra in _PACKAGES.items()}
+    return checks | {name: _unused(name) for name in _UNUSED}
 
 
 def choose_engine(packages: Mapping[str, Check]) -> str | None:
@@ -126,6 +128,14 @@ def _package(name: str, extra: str, wanted: str) -> Check:
     if not SpecifierSet(wanted).contains(found, prereleases=True):
         return Check(name, "warning", f"{found}, expected {wanted}", f"pip install '{name}{wanted}'")
     return Check(name, "ok", found)
+
+
+def _unused(name: str) -> Check:
+    try:
+        found = version(name)
+    except PackageNotFoundError:
+        found = "not installed"
+    return Check(name, "ok", f"{found}; no command uses it yet")
 
 
 def _python() -> Check:

@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import shlex
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from tuneboard.cli.options import existing_folder, name_and_value, non_negative_int, positive_int
+from tuneboard.cli.options import add_include_path, name_and_value, non_negative_int, positive_int
 from tuneboard.cli.process import prepare_libraries, terminable
 from tuneboard.errors import UnknownName, UsageError
+from tuneboard.generation_settings import SETTINGS
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tuneboard.config import Suite
     from tuneboard.engines.kinds import Kind
     from tuneboard.evaluate import Evaluation
     from tuneboard.records import Candidate
+    from tuneboard.report.progress import Progress
 
 NAME = "evaluate"
 HELP = "evaluate a base model and its candidates side by side"
@@ -31,42 +33,9 @@ tuneboard evaluate --model ./base --candidate full=./finetuned --tasks hellaswag
 tuneboard evaluate --model ./chat --tasks gsm8k --apply-chat-template --gen-kwargs max_gen_toks=512
 tuneboard evaluate --model ./base --adapter a=./lora-a --tasks gsm8k --repeat 3      then compare shows the noise
 tuneboard evaluate --model ./base --tasks my_task --include-path ./my-tasks --json
+(in the table: ± half of the 95 % interval; in brackets, the difference to the base; ↓ lower is better; - no result;
+ = reused, ! failed, x invalid; exit codes: 0 all sound, 2 a result failed or is invalid, or an error)
 """
-
-
-def _whole(least: int) -> tuple[str, Callable[[Any], bool]]:
-    def fits(value: Any) -> bool:
-        return isinstance(value, int) and not isinstance(value, bool) and value >= least
-
-    return f"a whole number of at least {least}", fits
-
-
-def _number(least: float, most: float = math.inf) -> tuple[str, Callable[[Any], bool]]:
-    def fits(value: Any) -> bool:
-        return isinstance(value, int | float) and not isinstance(value, bool) and least <= value <= most
-
-    return f"a number of at least {least:g}" + (f" and at most {most:g}" if most < math.inf else ""), fits
-
-
-def _is_texts(value: Any) -> bool:
-    return isinstance(value, str) or (isinstance(value, list) and all(isinstance(one, str) for one in value))
-
-
-#: What generation settings may be given, and what each takes.
-_GENERATION: Mapping[str, tuple[str, Callable[[Any], bool]]] = MappingProxyType(
-    {
-        "max_gen_toks": _whole(1),
-        "max_new_tokens": _whole(1),
-        "until": ('a text or a list of texts such as ["\\n"]', _is_texts),
-        "do_sample": ("true or false", lambda value: isinstance(value, bool)),
-        "temperature": _number(0),
-        "top_k": _whole(0),
-        "top_p": _number(0, 1),
-        "min_p": _number(0, 1),
-        "repetition_penalty": _number(0),
-        "no_repeat_ngram_size": _whole(0),
-    }
-)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -80,10 +49,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     tasks = parser.add_argument_group("tasks")
     tasks.add_argument("--suite", metavar="S", help="name of a suite (tuneboard show suites) or a YAML file")
     tasks.add_argument("--tasks", metavar="a,b", help="tasks, groups or patterns of lm-eval or your own")
+    add_include_path(tasks)
     tasks.add_argument(
-        "--include-path", type=existing_folder, action="append", default=[], metavar="DIR", help="your task YAML"
+        "--limit",
+        type=positive_int,
+        metavar="N",
+        help="at most N documents a task; of a group, N of each of its tasks (mmlu: 57); wins over the suite's limits",
     )
-    tasks.add_argument("--limit", type=positive_int, metavar="N", help="documents per task")
     tasks.add_argument(
         "--repeat", type=positive_int, default=1, metavar="K", help="evaluate K times, with other orders and seeds"
     )
@@ -113,6 +85,11 @@ def add_named(group: Any, option: str, text: str) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Evaluate and report; exit code 2 if any cell failed or is invalid."""
+    with terminable():
+        return _run(args)
+
+
+def _run(args: argparse.Namespace) -> int:
     prepare_libraries(args.debug)
     suite = _suite(args)
     candidates = _candidates(args)
@@ -143,17 +120,28 @@ def run(args: argparse.Namespace) -> int:
         allow_unsafe(True)
     done = []
     for repeat in range(args.repeat):
-        with terminable(), Progress(quiet=args.quiet) as progress:
+        with Progress(quiet=args.quiet) as progress:
             others = {kind: _engine_factory_of(kind, args) for kind in OTHER_KINDS}
             hooks = Hooks(_engine_factory(args), progress, others)
-            done.append(evaluate(replace(request, repeat=repeat), hooks))
+            try:
+                done.append(evaluate(replace(request, repeat=repeat), hooks))
+            except KeyboardInterrupt:
+                raise KeyboardInterrupt(_kept(progress, args.db)) from None
             for name in score_cards(done[-1].results) if repeat == 0 else ():
                 progress.note(f"the card of {name} cannot be written; its scores are in {args.db}")
     _report(done, args)
     return 0 if all(one.sound for one in done) else 2
 
 
+def _kept(progress: Progress, db: Path) -> str:
+    """Say what an interrupted evaluation leaves, and how it goes on."""
+    if not progress.begun:
+        return "nothing was answered yet; the same command starts anew"
+    return f"{progress.totals()} are kept in {db} and the journals beside it; the same command goes on from there"
+
+
 def _report(done: Sequence[Evaluation], args: argparse.Namespace) -> None:
+    from tuneboard.report.numbers import json_text
     from tuneboard.report.results import evaluate_json, format_results
 
     if args.json:
@@ -162,7 +150,7 @@ def _report(done: Sequence[Evaluation], args: argparse.Namespace) -> None:
             content = evaluate_json(one.run, str(args.db), one.seconds, one.engine, one.results)
             repeats.append(content | {"timing": dict(one.timing)})
         # The first is the result; with --repeat, the others stand beside it.
-        print(json.dumps(repeats[0] | ({"repeats": repeats[1:]} if repeats[1:] else {}), indent=2, ensure_ascii=False))
+        print(json_text(repeats[0] | ({"repeats": repeats[1:]} if repeats[1:] else {}), indent=2))
         return
     for one in done:
         print(format_results(one.results, args.base_name, one.headlines))
@@ -219,9 +207,9 @@ def _gen_kwargs(text: str) -> dict[str, Any]:
     """Read ``max_gen_toks=64,temperature=0.7,until=["A:", "Q:"]`` or a JSON object."""
     given = _json_object(text) if text.lstrip().startswith("{") else _pairs(text)
     for name, value in given.items():
-        if name not in _GENERATION:
-            raise UnknownName("generation setting", name, _GENERATION, f"known: {', '.join(_GENERATION)}")
-        expected, fits = _GENERATION[name]
+        if name not in SETTINGS:
+            raise UnknownName("generation setting", name, SETTINGS, f"known: {', '.join(SETTINGS)}")
+        expected, fits = SETTINGS[name]
         if not fits(value):
             raise UsageError(f"--gen-kwargs {name}={value!r} given, expected {expected}")
     return given

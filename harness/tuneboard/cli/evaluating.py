@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import argparse
 import shlex
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from itertools import chain, count
 from pathlib import Path
 
 from tuneboard.cli.options import DEFAULT_DB
 from tuneboard.records import Candidate, ModelRef
+
+#: Stands in a command for a task that the user has to name.
+_OWN_TASK = "TASK"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,22 +44,31 @@ class Evaluation:
         """The command as a user would type it."""
         return shlex.join(["tuneboard", "evaluate", *self.words])
 
+    @property
+    def advice(self) -> str:
+        """The command as a line for people."""
+        wanted = (
+            f" with a task whose choices are its labels, in place of {_OWN_TASK}" if _OWN_TASK in self.words else ""
+        )
+        return f"to evaluate it{wanted}: {self.pasted}"
 
-def evaluations(candidates: Sequence[Trained], target: str, args: argparse.Namespace) -> list[Evaluation]:
+
+def evaluations(candidates: Sequence[Trained], target: str | None, args: argparse.Namespace) -> list[Evaluation]:
     """Return the ``evaluate`` commands that score candidates beside their bases.
 
     Args:
         candidates: Those of one base, data type and quantization share a command.
-        target: A suite, a suite's file, or tasks with commas.
+        target: A suite, a suite's file, or tasks with commas; None suggests what fits.
         args: Options of the command that asks: ``db``, ``mirror``, ``include_path``.
     """
     groups: dict[tuple[str, ...], list[Trained]] = {}
     for one in candidates:
         key = (one.name,) if _stands_alone(one) else (one.base.sha256, one.base.dtype, one.base.quantization or "")
         groups.setdefault(key, []).append(one)
-    rest = [*_target_words(target), *(word for one in args.include_path for word in ("--include-path", str(one)))]
-    rest += common_words(args)
-    return [_evaluation(group, rest, args.db) for group in groups.values()]
+    rest = [word for one in args.include_path for word in ("--include-path", str(one))] + common_words(args)
+    return [
+        _evaluation(group, [*_target_words(target or _fitting(group[0])), *rest], args.db) for group in groups.values()
+    ]
 
 
 def target_names(target: str) -> tuple[str, ...]:
@@ -80,6 +93,28 @@ def base_name(base: ModelRef, db: Path) -> str:
     stem = Path(base.id).name
     names = ["base", stem, *(f"{stem}-{number}" for number in range(2, len(bound) + 3))]
     return next(name for name in names if name not in bound)
+
+
+def free_name(wished: str, candidate: Candidate, db: Path, taken: Collection[str]) -> str:
+    """Return a name that ``evaluate`` takes for a candidate: the wished one, or one made of it.
+
+    Args:
+        wished: Used if it is free, or stands for this candidate already.
+        candidate: Whose name it is to be.
+        db: The database, in which a name stands for one candidate only.
+        taken: Names that others have, whether the database knows them or not.
+    """
+    from tuneboard.store import queries
+
+    bound = {row.name: row.fingerprint for row in queries.models(db)} if db.exists() else {}
+    own = candidate.fingerprint
+    names = chain([wished, f"{wished}-merged"], (f"{wished}-merged-{number}" for number in count(2)))
+    return next(name for name in names if name not in taken and bound.get(name, own) == own)
+
+
+def _fitting(one: Trained) -> str:
+    """Return what a candidate can be evaluated on; only the user knows a task for a classifier's labels."""
+    return _OWN_TASK if one.kind == "classification" else "quick"
 
 
 def _evaluation(group: Sequence[Trained], rest: Sequence[str], db: Path) -> Evaluation:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from tuneboard.cli.options import RUN_RULE, output_file
+from tuneboard.cli.streams import say
 from tuneboard.errors import UsageError
+from tuneboard.report.numbers import json_text
+from tuneboard.report.tables import one_line
 
 NAME = "export"
 HELP = "write results or samples as CSV, Parquet or JSON"
@@ -31,12 +34,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("what", choices=FORMATS, help="one line a sample, one a metric, or lm-eval's results file")
     parser.add_argument("--candidate", metavar="NAME", help="candidate; needed for samples and lm-eval")
     parser.add_argument("--task", metavar="NAME", help="task; needed for samples")
-    parser.add_argument("--run", metavar="RUN", help="results of this run instead of the newest")
+    parser.add_argument("--run", metavar="RUN", help=RUN_RULE)
     parser.add_argument("--filter", metavar="NAME", help="of the samples, only this filter's scores")
     parser.add_argument("--prompts", action="store_true", help="add prompt and choices to the samples")
     formats = "; ".join(f"{what}: {', '.join(names)}" for what, names in FORMATS.items())
     parser.add_argument("--format", metavar="FORMAT", help=f"{formats} (default the first)")
-    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="file to write (default stdout)")
+    parser.add_argument("-o", "--output", type=output_file, metavar="FILE", help="file to write (default stdout)")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -60,8 +63,22 @@ def run(args: argparse.Namespace) -> int:
         write_records(rows, chosen, args.output)
     else:
         results = lm_eval_results(Path(args.db), args.candidate, run=args.run)
-        write_text(json.dumps(results, indent=2) + "\n", args.output)
+        write_text(json_text(results, indent=2) + "\n", args.output)
+    if not args.quiet:
+        _tell(args)
     return 0
+
+
+def _tell(args: argparse.Namespace) -> None:
+    """Say on stderr what a reader must know of the results that were chosen."""
+    from tuneboard.report.choice import wider_notes
+    from tuneboard.report.results import cut_notes
+    from tuneboard.store import queries
+
+    task = None if args.what == "lm-eval" else args.task
+    found, results = queries.cells_and_results(Path(args.db), run=args.run, candidate=args.candidate, task=task)
+    for note in (*wider_notes(found), *cut_notes(results)):
+        say(f"tuneboard: note: {one_line(note)}")
 
 
 def _samples(args: argparse.Namespace, nested: bool) -> Iterator[dict[str, Any]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Iterable, Iterator
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from tuneboard.errors import UsageError
+from tuneboard.report.numbers import json_text
 
 
 def write_records(records: Iterable[dict[str, Any]], format: str, output: Path | None) -> None:
@@ -31,9 +31,9 @@ def write_records(records: Iterable[dict[str, Any]], format: str, output: Path |
     with _opened(output, "w") as file:
         if format == "jsonl":
             # ASCII, since a text with lone surrogates cannot be written in any other way.
-            file.writelines(json.dumps(record) + "\n" for record in records)
+            file.writelines(json_text(record) + "\n" for record in records)
         elif format == "json":
-            file.write(json.dumps(list(records), indent=2) + "\n")
+            file.write(json_text(list(records), indent=2) + "\n")
         else:
             _write_csv(iter(records), file)
 
@@ -96,7 +96,7 @@ def _column(values: list[Any]) -> Any:
 
 def _flat(value: Any) -> Any:
     if isinstance(value, dict | list | tuple):
-        return json.dumps(value)
+        return json_text(value)
     return value.encode("utf-8", "backslashreplace").decode("utf-8") if isinstance(value, str) else value
 
 
@@ -105,16 +105,25 @@ def _opened(output: Path | None, mode: str) -> Iterator[IO[Any]]:
     if output is None:
         yield sys.stdout.buffer if "b" in mode else sys.stdout
         return
-    partial = output.with_name(f".{output.name}.{os.getpid()}")
+    text: dict[str, Any] = {} if "b" in mode else {"encoding": "utf-8", "errors": "backslashreplace", "newline": ""}
+    partial: Path | None = None
     try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        with open(
-            partial, mode, encoding=None if "b" in mode else "utf-8", newline=None if "b" in mode else ""
-        ) as file:
+        if output.exists() and not output.is_file():
+            # A device or a FIFO is written to, never replaced by a file of its name.
+            with open(output, mode, **text) as file:
+                yield file
+            return
+        # A link stays; the file that it names is replaced.
+        target = Path(os.path.realpath(output))
+        if not target.parent.is_dir():
+            raise UsageError(f"cannot write {output}: there is no folder {target.parent}; make it first")
+        partial = target.with_name(f".{target.name}.{os.getpid()}")
+        with open(partial, mode, **text) as file:
             yield file
-        partial.replace(output)
+        partial.replace(target)
     except OSError as error:
-        raise UsageError(f"cannot write {output}: {error.strerror}; give another file with -o") from error
+        raise UsageError(f"cannot write {output}: {error.strerror}; give another file") from error
     finally:
-        with suppress(OSError):
-            partial.unlink()
+        if partial is not None:
+            with suppress(OSError):
+                partial.unlink()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 from collections.abc import Iterator
@@ -12,8 +11,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tuneboard.cli.options import existing_folder
+from tuneboard.cli.options import add_include_path, output_file
 from tuneboard.errors import UsageError
+from tuneboard.report.numbers import json_text
 
 if TYPE_CHECKING:
     from tuneboard.gates import Known, Policy
@@ -42,14 +42,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--on-inconclusive", choices=["pass", "fail", "warn"], help="what inconclusive means, in place of the policy's"
     )
     out = parser.add_argument_group("outputs")
-    out.add_argument("--junit", type=Path, metavar="F", help="write JUnit XML, one case a rule")
-    out.add_argument("--markdown", type=Path, metavar="F", help="write Markdown for a pull request's comment")
-    out.add_argument("--json-file", type=Path, metavar="F", help="write the verdict as JSON")
+    out.add_argument("--junit", type=output_file, metavar="F", help="write JUnit XML, one case a rule")
+    out.add_argument("--markdown", type=output_file, metavar="F", help="write Markdown for a pull request's comment")
+    out.add_argument("--json-file", type=output_file, metavar="F", help="write the verdict as JSON")
     out.add_argument("--json", action="store_true", help="print the verdict as JSON")
     models = parser.add_argument_group("where the policy evaluates")
-    models.add_argument(
-        "--include-path", type=existing_folder, action="append", default=[], metavar="DIR", help="your task YAML"
-    )
+    add_include_path(models)
     models.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default auto)")
     models.add_argument("--unsafe-code", action="store_true", help="run generated code without isolation")
 
@@ -92,7 +90,7 @@ def _print(report: GateReport, args: argparse.Namespace) -> None:
     from tuneboard.report.verdict import verdict_json, verdict_text
 
     if args.json:
-        print(json.dumps(verdict_json(report), indent=2, ensure_ascii=False))
+        print(json_text(verdict_json(report), indent=2))
     else:
         print(verdict_text(report))
     sys.stdout.flush()
@@ -104,7 +102,7 @@ def _write(report: GateReport, args: argparse.Namespace, summary: Path | None) -
     if args.json_file:
         from tuneboard.report.verdict import verdict_json
 
-        write_text(json.dumps(verdict_json(report), indent=2) + "\n", args.json_file)
+        write_text(json_text(verdict_json(report), indent=2) + "\n", args.json_file)
     if args.junit:
         from tuneboard.report.junit import junit_xml
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from tuneboard.evaluate import EvaluateRequest
     from tuneboard.gates import Cost, EvaluatePlan, Policy, SequentialGate
     from tuneboard.records import Candidate
+    from tuneboard.store.baselines import Baseline
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,18 +31,21 @@ class Evaluated:
     """Task to its new samples."""
     costs: Mapping[str, Cost] = field(default_factory=dict)
     """Candidate to what was measured of it, where a rule asks for that."""
+    documents: Mapping[str, Collection[int]] = field(default_factory=dict)
+    """Task to the documents that were looked at, where it was asked batch by batch."""
 
 
-def evaluate_missing(policy: Policy, has_baseline: bool, args: argparse.Namespace) -> Evaluated:
+def evaluate_missing(policy: Policy, baseline: Baseline | None, args: argparse.Namespace) -> Evaluated:
     """Evaluate what a policy asks for and the database lacks; sequentially, unless it says otherwise.
 
     Args:
         policy: Without a section ``evaluate``, nothing is done.
-        has_baseline: Whether the base is a baseline, on all of whose samples the candidate is then evaluated.
+        baseline: Stands for the base, which is then not evaluated.
         args: Options of ``tuneboard gate``.
 
     Raises:
         UsageError: Options and policy contradict each other.
+        BaselineMismatch: The baseline does not hold what the policy asks of the candidate.
         TuneboardError: A model, a task or its data cannot be had.
     """
     plan = policy.evaluate
@@ -58,7 +62,7 @@ def evaluate_missing(policy: Policy, has_baseline: bool, args: argparse.Namespac
     from tuneboard.gates.costs import MEASURES
     from tuneboard.report.progress import Progress
 
-    request = _request(policy, plan, has_baseline, args)
+    request = _request(policy, plan, baseline is not None, args)
     if args.unsafe_code:
         from tuneboard.sandbox import allow_unsafe
 
@@ -69,9 +73,9 @@ def evaluate_missing(policy: Policy, has_baseline: bool, args: argparse.Namespac
         costs = {}
         if any(rule.rule in MEASURES for rule in policy.rules):
             costs = measure_costs(replace(request, candidates=_candidates(policy, plan)), hooks)
-        if plan.sequential and not has_baseline:
-            done = evaluate_for_gate(request, policy, hooks)
-            return Evaluated(done.evaluation.run, done.gate, done.asked, costs)
+        if plan.sequential:
+            done = evaluate_for_gate(request, policy, hooks, baseline)
+            return Evaluated(done.evaluation.run, done.gate, done.asked, costs, done.documents)
         whole = evaluate(request, hooks)
     asked = {one.task.name: one.n for one in whole.results if one.status == "done" and one.kind == "task"}
     return Evaluated(whole.run, None, asked, costs)

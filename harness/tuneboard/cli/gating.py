@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from tuneboard.cli.bases import open_baseline, stale_warnings
 from tuneboard.cli.gate_evaluation import evaluate_missing
-from tuneboard.errors import DataError, UsageError
+from tuneboard.errors import BaselineMismatch, DataError
 
 if TYPE_CHECKING:
+    from tuneboard.cli.gate_evaluation import Evaluated
     from tuneboard.compare import Comparison, Flip, Scores
     from tuneboard.gates import Cost, Policy, SequentialGate, Verdict
     from tuneboard.report.verdict import GateReport
@@ -35,25 +36,32 @@ def gate_report(policy: Policy, args: argparse.Namespace, wants_flips: bool) -> 
         UsageError: A name, an option or a baseline is wrong.
         TuneboardError: What the policy wants evaluated cannot be.
     """
-    from tuneboard.gates import Verdict
     from tuneboard.report.verdict import GateReport
 
     started = time.perf_counter()
-    baseline = _baseline(policy)
+    baseline = open_baseline(policy.base, [policy.candidate])
     if baseline is not None:
         policy = replace(policy, base=baseline.label)
-    warnings = _warnings(baseline, args)
-    done = evaluate_missing(policy, baseline is not None, args)
+    warnings = stale_warnings(baseline, args)
     try:
-        scores, comparison = _compare(policy, baseline, done.run, args)
+        done = evaluate_missing(policy, baseline, args)
+    except BaselineMismatch as error:
+        return GateReport(_invalid(policy, error), warnings=warnings, seconds=time.perf_counter() - started)
+    try:
+        scores, comparison = _compare(policy, baseline, done, args)
     except DataError as error:
-        # CI shows its files and not stderr: also what cannot be compared comes as a verdict.
-        verdict = Verdict("invalid", 2, policy.name, policy.base, policy.candidate, (), (str(error),), policy.alpha)
-        return GateReport(verdict, warnings=warnings, seconds=time.perf_counter() - started)
-    costs = done.costs or _costs(policy, done.run, args)
+        return GateReport(_invalid(policy, error), warnings=warnings, seconds=time.perf_counter() - started)
+    costs = done.costs or _costs(policy, baseline, done.run, args)
     verdict = _judge(policy, comparison, costs, done.gate)
     flips = _flips(verdict, scores, comparison, args) if wants_flips else ()
     return GateReport(verdict, flips, warnings, time.perf_counter() - started, done.asked)
+
+
+def _invalid(policy: Policy, error: DataError) -> Verdict:
+    """Make a verdict of what cannot be compared: CI shows its files and not stderr."""
+    from tuneboard.gates import Verdict
+
+    return Verdict("invalid", 2, policy.name, policy.base, policy.candidate, (), (str(error),), policy.alpha)
 
 
 def _judge(policy: Policy, comparison: Comparison, costs: Mapping[str, Cost], gate: SequentialGate | None) -> Verdict:
@@ -62,48 +70,32 @@ def _judge(policy: Policy, comparison: Comparison, costs: Mapping[str, Cost], ga
     return judge(comparison, policy, costs) if gate is None else gate.judge(comparison, costs)
 
 
-def _baseline(policy: Policy) -> Baseline | None:
-    from tuneboard.store.baselines import is_baseline, load_baseline
-
-    if is_baseline(policy.candidate):
-        raise UsageError(f"{policy.candidate} is a baseline; expected a candidate that was evaluated")
-    return load_baseline(policy.base) if is_baseline(policy.base) else None
-
-
-def _warnings(baseline: Baseline | None, args: argparse.Namespace) -> tuple[str, ...]:
-    from tuneboard.store.baselines import staleness
-
-    if baseline is None:
-        return ()
-    again = f"bless it again: tuneboard baseline bless {baseline.candidate} --as {baseline.name}"
-    warnings = tuple(f"{line}; {again}" for line in staleness(args.db, baseline))
-    for warning in warnings if not args.quiet else ():
-        print(f"tuneboard: warning: {warning}", file=sys.stderr)
-    return warnings
-
-
 def _compare(
-    policy: Policy, baseline: Baseline | None, run: str | None, args: argparse.Namespace
+    policy: Policy, baseline: Baseline | None, done: Evaluated, args: argparse.Namespace
 ) -> tuple[Scores, Comparison]:
     from tuneboard.cli.compare import tags_of
     from tuneboard.compare import Judgement, Plan, compare
     from tuneboard.store.pairs import load_scores
 
-    scores = load_scores(args.db, policy.base, [policy.candidate], run=run, baseline=baseline)
+    if baseline is not None and done.gate is not None:
+        from tuneboard.store.blessed import narrowed
+
+        baseline = narrowed(baseline, done.documents)
+    scores = load_scores(args.db, policy.base, [policy.candidate], run=done.run, baseline=baseline)
     suite = policy.suite_tasks or None
     tags = tags_of(suite or scores.entries, scores.order)
     plan = Plan(suite=suite, tags=tags, judgement=Judgement(margins=policy.margins), seed=args.seed)
     return scores, compare(scores, plan)
 
 
-def _costs(policy: Policy, run: str | None, args: argparse.Namespace) -> dict[str, Cost]:
+def _costs(policy: Policy, baseline: Baseline | None, run: str | None, args: argparse.Namespace) -> dict[str, Cost]:
     from tuneboard.gates.costs import MEASURES
 
     if not any(rule.rule in MEASURES for rule in policy.rules):
         return {}
     from tuneboard.store.costs import measured_costs
 
-    return measured_costs(args.db, [policy.base, policy.candidate], run=run)
+    return measured_costs(args.db, [policy.base, policy.candidate], run=run, baseline=baseline)
 
 
 def _flips(

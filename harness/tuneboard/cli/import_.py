@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import json
 import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tuneboard.cli.streams import say
 from tuneboard.errors import UsageError
+from tuneboard.report.numbers import json_text
+from tuneboard.report.tables import one_line
 
 if TYPE_CHECKING:
     from tuneboard.records import TaskResult
@@ -49,17 +51,17 @@ def run(args: argparse.Namespace) -> int:
     fresh = [result for result in results if result.key not in there]
     run_id = _store(store, results, fresh, args) if fresh else None
     if without and not args.quiet:
-        print(f"tuneboard: left out, since they have no samples: {', '.join(without)}", file=sys.stderr)
+        say(f"tuneboard: left out, since they have no samples: {', '.join(without)}")
     cells = [_cell(result, result in fresh) for result in results]
     if args.json:
         content = {"schema": SCHEMA, "run": run_id, "db": str(args.db), "candidate": args.name, "cells": cells}
-        print(json.dumps(content | {"left_out": without}, indent=2, ensure_ascii=False))
+        print(json_text(content | {"left_out": without}, indent=2))
         return 0
     tasks = [result for result in results if result.kind == "task"]
     new = sum(result in fresh for result in tasks)
     said = f"{len(tasks)} tasks" if len(tasks) > 1 else f"task {tasks[0].task.name}"
     note = "" if new == len(tasks) else f", {len(tasks) - new} of them there already"
-    print(f"{args.name}: {said}, {sum(result.n for result in tasks):,} samples{note}, in {args.db}")
+    print(one_line(f"{args.name}: {said}, {sum(result.n for result in tasks):,} samples{note}, in {args.db}"))
     print(f"compare with: tuneboard compare BASE {args.name} --db {args.db}")
     return 0
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import os
 import sys
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,6 +12,7 @@ from types import MappingProxyType
 from typing import Protocol, cast
 
 from tuneboard.cli.options import Parser, add_common
+from tuneboard.cli.streams import prepare_streams, release_streams, say
 from tuneboard.errors import EXIT_USAGE, TuneboardError, UnknownName, UsageError
 
 EXIT_INTERRUPTED = 130
@@ -48,7 +48,7 @@ examples:
   tuneboard doctor
 
 'tuneboard COMMAND --help' explains a command with examples of its own.
-Exit codes: 0 done, 2 an error that the message explains, 130 interrupted."""
+Exit codes: 0 done, 2 an error that the message explains, 130 interrupted; of gate also 1 regression, 3 inconclusive."""
 
 
 class Command(Protocol):
@@ -79,23 +79,26 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code: the command's own, 2 for an error that the user can act on, 130 when interrupted.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
+    prepare_streams()
     try:
         code = _dispatch(arguments)
         sys.stdout.flush()
         return code
-    except KeyboardInterrupt:
-        _say("interrupted")
+    except KeyboardInterrupt as interrupt:
+        # A command that keeps its work says so in the exception.
+        say(f"tuneboard: interrupted; {interrupt}" if str(interrupt) else "tuneboard: interrupted")
         return EXIT_INTERRUPTED
     except BrokenPipeError:
-        # The reader of stdout went away (`| head`). Python would complain when it flushes at exit.
-        with suppress(OSError, ValueError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # The reader of stdout went away (`| head`).
         return EXIT_BROKEN_PIPE
     except (TuneboardError, OSError) as error:
         if "--debug" in arguments:
-            traceback.print_exc()
-        _say(f"error: {_one_line(error)}")
+            with suppress(OSError, ValueError):
+                traceback.print_exc()
+        say(f"tuneboard: error: {_one_line(error)}")
         return EXIT_USAGE
+    finally:
+        release_streams()
 
 
 def command_module(name: str) -> Command:
@@ -123,7 +126,7 @@ def command_parser(name: str) -> Parser:
 def _dispatch(arguments: list[str]) -> int:
     first = arguments[0] if arguments else None
     if first is None:
-        print(_help_text(), file=sys.stderr)
+        say(_help_text())
         return EXIT_USAGE
     if first in ("-h", "--help") or arguments == ["help"]:
         print(_help_text())
@@ -186,8 +189,3 @@ def _one_line(error: Exception) -> str:
     else:
         text = str(error)
     return " ".join(text.split()) or type(error).__name__
-
-
-def _say(line: str) -> None:
-    with suppress(OSError, ValueError):
-        print(f"tuneboard: {line}", file=sys.stderr, flush=True)

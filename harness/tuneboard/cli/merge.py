@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import json
 import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tuneboard.cli.streams import say
 from tuneboard.errors import UnknownName
+from tuneboard.report.numbers import json_text
 
 if TYPE_CHECKING:
+    from tuneboard.cli.evaluating import Evaluation
     from tuneboard.tuning.merging import Merged
 
 NAME = "merge"
@@ -36,7 +38,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Merge, and say how near the result is to the adapter and how to evaluate it."""
-    from tuneboard.cli.evaluating import Trained, evaluations
     from tuneboard.cli.process import prepare_libraries, terminable
 
     folder, base = _find(args)
@@ -46,14 +47,25 @@ def run(args: argparse.Namespace) -> int:
     command = shlex.join(["tuneboard", *sys.argv[1:]])
     request = MergeRequest(folder, args.out, base, args.quantize, command)
     with terminable():
-        merged = merge(request, lambda line: None if args.quiet else print(line, file=sys.stderr, flush=True))
-    args.include_path = []
-    (evaluation,) = evaluations([Trained(args.out.name, args.out, merged.base, merged.kind)], "quick", args)
+        merged = merge(request, lambda line: None if args.quiet else say(line))
+    evaluation = _evaluation(args, folder, merged)
     if args.json:
-        print(json.dumps(_content(args, merged, evaluation.pasted), indent=2))
+        print(json_text(_content(args, merged, evaluation.pasted), indent=2))
     else:
-        print(f"the merged model lies in {merged.folder}\n\nto evaluate it: {evaluation.pasted}")
+        print(f"the merged model lies in {merged.folder}\n\n{evaluation.advice}")
     return 0
+
+
+def _evaluation(args: argparse.Namespace, adapter: Path, merged: Merged) -> Evaluation:
+    """Return the command that scores the merged model, under a name that is not the adapter's."""
+    from tuneboard.cli.evaluating import Trained, base_name, evaluations, free_name
+    from tuneboard.tuning.folders import candidate_in
+
+    taken = {base_name(merged.base, args.db), adapter.name, Path(args.candidate).name}
+    name = free_name(args.out.name, candidate_in(args.out, "", merged.base), args.db, taken)
+    args.include_path = []
+    (evaluation,) = evaluations([Trained(name, args.out, merged.base, merged.kind)], None, args)
+    return evaluation
 
 
 def _content(args: argparse.Namespace, merged: Merged, command: str) -> dict[str, object]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
+
+from tuneboard.cli.streams import say
 
 NAME = "rename"
 HELP = "give a candidate in the database another name"
@@ -20,10 +21,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Rename; raises ``UnknownName`` or ``NameTaken``."""
+    """Rename; raises ``ModelError`` for a name that ``evaluate`` would refuse, ``UnknownName`` or ``NameTaken``."""
+    from tuneboard.candidates import unique_names
     from tuneboard.store.writes import Store
 
-    Store(Path(args.db)).rename(args.old, args.new)
+    new = args.new.strip()
+    unique_names([new])
+    Store(Path(args.db)).rename(args.old, new)
     if not args.quiet:
-        print(f"'{args.old}' is now '{args.new}' in {args.db}", file=sys.stderr)
+        say(f"'{args.old}' is now '{new}' in {args.db}")
     return 0

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import json
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from tuneboard.cli.options import RUN_RULE
 from tuneboard.errors import UnknownName, UsageError
 
 if TYPE_CHECKING:
-    from tuneboard.records import TaskResult
+    from tuneboard.cli.show_results import Shown
 
 NAME = "show"
 HELP = "look at runs, models, trainings, tasks, recipes and results"
@@ -21,12 +22,15 @@ tuneboard show runs                     every run, newest first
 tuneboard show models                   candidates and the weights that their names are bound to
 tuneboard show mine                     all metrics of the candidate 'mine', on every task
 tuneboard show hellaswag                all candidates on one task
+tuneboard show hellaswag --run 20260131-142501-ab12     the same, as that run has it
 tuneboard show 20260131-142501-ab12     one run, as evaluate printed it
 tuneboard show trainings                what was fine-tuned
 tuneboard show tune-20260131-142501-ab12     one training: its data, its losses, what it came to
 tuneboard show recipes
 tuneboard show lora                     a shipped recipe, with the reason for every value
 tuneboard show suites
+tuneboard show policies                 what gates may judge by
+tuneboard show baselines                what gates may compare with
 tuneboard show tasks mmlu               names of tasks and groups that contain 'mmlu'
 tuneboard show models --json"""
 
@@ -37,14 +41,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's own arguments."""
     parser.add_argument("what", metavar="WHAT", help=f"{', '.join(_LISTS)}, or the name of one of them")
     parser.add_argument("match", nargs="?", metavar="TEXT", help="of a list, show only names that contain this text")
+    parser.add_argument("--run", metavar="RUN", help=f"of a candidate or a task: {RUN_RULE}")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
 
 
 def run(args: argparse.Namespace) -> int:
     """Print what was asked for; raises ``UnknownName`` if it is nothing that is known."""
     db, what = Path(args.db), str(args.what)
+    if what in _LISTS and args.run is not None:
+        raise UsageError(f"--run goes with the name of a candidate or a task, not with the list of {what}")
     if what in _LISTS:
-        rows = [row for row in _LISTS[what](db) if (args.match or "").lower() in str(next(iter(row.values()))).lower()]
+        rows = [row for row in _LISTS[what](db) if _is_named(row, args.match or "")]
         if args.json:
             _print_json({what: rows})
         else:
@@ -52,8 +59,14 @@ def run(args: argparse.Namespace) -> int:
     elif args.match is not None:
         raise UsageError(f"'{args.match}' is one argument too many: only lists take a text; see: tuneboard show --help")
     else:
-        _show_one(db, what, args.json)
+        _show_one(db, what, args.json, args.run)
     return 0
+
+
+def _is_named(row: dict[str, Any], text: str) -> bool:
+    """Tell whether a row's id or name, or that of the candidate which it is of, contains a text."""
+    names = (next(iter(row.values())), row.get("candidate"))
+    return any(text.lower() in str(name).lower() for name in names if name is not None)
 
 
 _Rows = list[dict[str, Any]]
@@ -129,6 +142,18 @@ def _trainings(db: Path) -> _Rows:
     return trainings(db)
 
 
+def _policies(db: Path) -> _Rows:
+    from tuneboard.gates import list_policies
+
+    return [{"policy": one.name, "description": one.description, "path": str(one.path)} for one in list_policies()]
+
+
+def _baselines(db: Path) -> _Rows:
+    from tuneboard.cli.baseline import LISTED, all_baselines
+
+    return [{key: one.get(key) for key in LISTED} for one in all_baselines(db)]
+
+
 _LISTS: MappingProxyType[str, Callable[[Path], _Rows]] = MappingProxyType(
     {
         "runs": _runs,
@@ -137,13 +162,16 @@ _LISTS: MappingProxyType[str, Callable[[Path], _Rows]] = MappingProxyType(
         "tasks": _tasks,
         "suites": _suites,
         "recipes": _recipes,
+        "policies": _policies,
+        "baselines": _baselines,
     }
 )
 
 
-def _show_one(db: Path, name: str, as_json: bool) -> None:
+def _show_one(db: Path, name: str, as_json: bool, run: str | None) -> None:
     """Print the run, training, candidate, task, suite or recipe of that name: the first of these that there is."""
     from tuneboard.cli import show_training
+    from tuneboard.cli.show_results import chosen_results
     from tuneboard.store import queries
 
     known: list[str] = []
@@ -152,22 +180,24 @@ def _show_one(db: Path, name: str, as_json: bool) -> None:
         models = {row["name"]: row for row in _models(db)}
         tasks = {row.name for row in queries.tasks(db)}
         trainings = show_training.training_ids(db)
-        known = [*models, *tasks, *runs, *trainings]
-        if name in runs:
+        known = [*models, *tasks, *runs, *trainings] if run is None else [*models, *tasks]
+        if run is None and name in runs:
             return _show_run(db, runs[name], as_json)
-        if name in trainings:
+        if run is None and name in trainings:
             return _show_training(db, name, as_json)
         if name in models:
             details = models[name] | {"training": show_training.made_by(db, models[name]["fingerprint"])}
-            return _show_results(details, queries.results(db, candidate=name), "task", as_json)
+            return _show_results(details, chosen_results(db, runs, run=run, candidate=name), "task", as_json)
         if name in tasks:
-            return _show_results({"task": name}, queries.results(db, task=name), "candidate", as_json)
+            return _show_results({"task": name}, chosen_results(db, runs, run=run, task=name), "candidate", as_json)
+    hint = "see: tuneboard show models" if db.exists() else f"there is no database at {db} yet; name one with --db"
+    if run is not None:
+        raise UnknownName("candidate or task", name, known, hint)
     suites = {row["suite"]: row for row in _suites(db)}
     recipes = {row["recipe"]: row for row in _recipes(db)}
     if name in recipes and name not in suites:
         return _show_recipe(recipes[name], as_json)
     if name not in suites:
-        hint = "see: tuneboard show models" if db.exists() else f"there is no database at {db} yet; name one with --db"
         raise UnknownName("name", name, [*known, *suites, *recipes, *_LISTS], hint)
     if as_json:
         return _print_json(suites[name])
@@ -190,6 +220,7 @@ def _show_recipe(row: dict[str, Any], as_json: bool) -> None:
 
 
 def _show_run(db: Path, row: Any, as_json: bool) -> None:
+    from tuneboard.report.numbers import json_text
     from tuneboard.report.results import evaluate_json, format_results
     from tuneboard.store import queries
 
@@ -206,42 +237,28 @@ def _show_run(db: Path, row: Any, as_json: bool) -> None:
         "hardware": row.hardware,
     }
     if as_json:
-        print(json.dumps(evaluate_json(row.id, str(db), row.seconds, row.engine, results) | details))
+        print(json_text(evaluate_json(row.id, str(db), row.seconds, row.engine, results) | details))
         return
     _print_pairs(details | {"seconds": row.seconds, "engine": row.engine})
     print()
     print(format_results(results))
 
 
-def _show_results(details: dict[str, Any], results: Sequence[TaskResult], other: str, as_json: bool) -> None:
+def _show_results(details: dict[str, Any], shown: Shown, other: str, as_json: bool) -> None:
     """Print every metric of a candidate (by task) or of a task (by candidate)."""
-    from tuneboard.report.results import evaluate_json
-    from tuneboard.report.tables import format_table
+    from tuneboard.cli.show_results import results_facts, results_text
 
     if as_json:
-        cells = evaluate_json("", "", 0.0, {}, results)["cells"]
-        return _print_json({**details, "cells": cells})
-    rows: list[list[object]] = []
-    for result in results:
-        name = result.task.name if other == "task" else result.candidate.name
-        head = [name, result.task.num_fewshot, result.n, result.failed]
-        status = result.status if result.reason is None else f"{result.status}: {result.reason}"
-        for metric in result.metrics:
-            interval = None if metric.ci is None else f"[{metric.ci[0]:.4f}, {metric.ci[1]:.4f}]"
-            stderr = None if metric.stderr is None else f"{metric.stderr:.4f}"
-            rows.append([*head, metric.metric, metric.filter, f"{metric.value:.4f}", stderr, interval, status])
-        if not result.metrics:
-            rows.append([*head, None, None, None, None, None, status])
+        return _print_json({**details, **results_facts(shown)})
     _print_pairs(details)
-    headers = [other, "few-shot", "n", "failed", "metric", "filter", "value", "stderr", "95 % interval", "status"]
-    print("\n" + (format_table(headers, rows, "lrrrllrrrl") if rows else "no results"))
+    print(f"\n{results_text(shown, other)}")
 
 
 def _print_rows(rows: _Rows, nothing: str) -> None:
-    from tuneboard.report.tables import format_table
+    from tuneboard.report.tables import format_table, one_line
 
     if not rows:
-        print(nothing)
+        print(one_line(nothing))
         return
     numbers = [all(isinstance(row[key], int | float | None) for row in rows) for key in rows[0]]
     align = "".join("r" if number else "l" for number in numbers)
@@ -249,18 +266,24 @@ def _print_rows(rows: _Rows, nothing: str) -> None:
 
 
 def _print_pairs(details: dict[str, Any]) -> None:
+    from tuneboard.report.tables import one_line
+
     width = max(map(len, details))
     for key, value in details.items():
         if value not in (None, {}, []):
-            print(f"{key:{width}}  {_text('', value)}")
+            print(one_line(f"{key:{width}}  {_text('', value)}"))
 
 
 def _text(key: str, value: Any) -> object:
+    from tuneboard.report.numbers import number
+
     if isinstance(value, dict):
         pairs = ((count, status) for status, count in value.items()) if key == "cells" else value.items()
         return ", ".join(f"{first} {second}" for first, second in pairs)
     if isinstance(value, list):
         return ", ".join(map(str, value))
+    if isinstance(value, float) and not math.isfinite(value):
+        return number(value)
     return value[:12] if key == "fingerprint" else value
 
 
@@ -269,4 +292,6 @@ def _time(moment: Any) -> str:
 
 
 def _print_json(content: dict[str, Any]) -> None:
-    print(json.dumps({"schema": SCHEMA, **content}))
+    from tuneboard.report.numbers import json_text
+
+    print(json_text({"schema": SCHEMA, **content}))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -86,12 +87,13 @@ def training_facts(db: Path, run_id: str) -> dict[str, Any]:
 def training_text(db: Path, run_id: str) -> str:
     """Return a training for people: facts, data, and losses along the way."""
     from tuneboard.report.made import data_table
-    from tuneboard.report.tables import format_table
+    from tuneboard.report.tables import format_table, harmless, one_line
 
     facts = training_facts(db, run_id)
     pairs = {key: value for key, value in facts.items() if key not in ("recipe", "data", "versions", "curve")}
     width = max(map(len, pairs))
-    lines = [f"{key:{width}}  {_text(value)}" for key, value in pairs.items() if value not in (None, (), [], {})]
+    known = {key: value for key, value in pairs.items() if value not in (None, (), [], {})}
+    lines = [one_line(f"{key:{width}}  {_text(value)}") for key, value in known.items()]
     blocks = ["\n".join(lines), data_table(facts["data"])]
     names = [name for name in ("validation_loss", "loss", "learning_rate", "tokens_per_s") if name in facts["curve"]]
     if names:
@@ -102,7 +104,7 @@ def training_text(db: Path, run_id: str) -> str:
         steps = _spread(sorted(by_step, key=lambda step: step or 0), "validation_loss", by_step)
         rows = [[f"{step:,}", *(_figure(by_step[step].get(name)) for name in names)] for step in steps]
         blocks.append(format_table(["step", *names], rows, "r" * (len(names) + 1)))
-    return "\n\n".join(blocks)
+    return harmless("\n\n".join(blocks))
 
 
 def _facts(row: TrainingRow) -> dict[str, Any]:
@@ -141,7 +143,7 @@ def _rounded(value: float | None, digits: int = 4) -> float | None:
 
 
 def _figure(value: float | None) -> str | None:
-    return None if value is None else f"{value:.4g}"
+    return None if value is None else _shown(value, 4)
 
 
 def _text(value: Any) -> str:
@@ -149,4 +151,10 @@ def _text(value: Any) -> str:
         return ", ".join(f"{key} {inner}" for key, inner in value.items())
     if isinstance(value, list | tuple):
         return "; ".join(map(str, value))
-    return f"{value:,}" if isinstance(value, int) else f"{value:.6g}" if isinstance(value, float) else str(value)
+    return f"{value:,}" if isinstance(value, int) else _shown(value, 6) if isinstance(value, float) else str(value)
+
+
+def _shown(value: float, digits: int) -> str:
+    from tuneboard.report.numbers import number
+
+    return f"{value:.{digits}g}" if math.isfinite(value) else number(value)

@@ -13,7 +13,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tuneboard.cli.options import existing_folder, name_and_value
+from tuneboard.cli.options import add_include_path, key_and_value, non_negative_int
+from tuneboard.cli.streams import say
 from tuneboard.errors import UnknownName
 
 if TYPE_CHECKING:
@@ -39,11 +40,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("recipe", metavar="RECIPE", help="a YAML file, or the name of a shipped recipe")
     parser.add_argument(
         "--set",
-        type=name_and_value,
+        type=key_and_value,
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="wins over the recipe, such as training.learning_rate=1e-4; may be given many times",
+        help="wins over the recipe and its sweep, such as training.learning_rate=1e-4; data=FILE sets data.sources and "
+        "leaves the rest of data; may be given many times",
+    )
+    parser.add_argument(
+        "--seed",
+        type=non_negative_int,
+        metavar="N",
+        help="stands for --set training.seed=N --set data.split.seed=N (default: the recipe's seeds)",
     )
     parser.add_argument(
         "--evaluate",
@@ -51,9 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="suite or tasks to score base and candidates on; the training data are checked for their items",
     )
     parser.add_argument("--out", type=Path, default=_OUT, metavar="DIR", help=f"where candidates land (default {_OUT})")
-    parser.add_argument(
-        "--include-path", type=existing_folder, action="append", default=[], metavar="DIR", help="your task YAML"
-    )
+    add_include_path(parser)
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
 
 
@@ -70,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
     request = TuneRequest(
         path=path,
         db=args.db,
-        settings=tuple(args.set),
+        settings=(*_seeds(args.seed), *args.set),
         data_folder=data_folder,
         out=args.out,
         mirror=args.mirror,
@@ -85,26 +91,31 @@ def run(args: argparse.Namespace) -> int:
     return 2 if failed else code
 
 
+def _seeds(seed: int | None) -> tuple[tuple[str, str], ...]:
+    return () if seed is None else tuple((key, str(seed)) for key in ("training.seed", "data.split.seed"))
+
+
 def _report(args: argparse.Namespace, made: Sequence[Made]) -> int:
     from tuneboard.cli.evaluating import evaluations
     from tuneboard.report.made import format_made
 
     print(format_made(_rows(made)))
     code = 0
-    for evaluation in evaluations(_candidates(made), args.evaluate or "quick", args):
+    for evaluation in evaluations(_candidates(made), args.evaluate, args):
         print(flush=True)
         if args.evaluate:
             code = max(code, _run(args, "evaluate", evaluation.words), _compare(args, evaluation))
         else:
-            print(f"to evaluate it: {evaluation.pasted}")
+            print(evaluation.advice)
     return code
 
 
 def _report_json(args: argparse.Namespace, path: Path, made: Sequence[Made]) -> int:
     from tuneboard.cli.evaluating import evaluations
     from tuneboard.report.made import made_json
+    from tuneboard.report.numbers import json_text
 
-    todo = evaluations(_candidates(made), args.evaluate or "quick", args)
+    todo = evaluations(_candidates(made), args.evaluate, args)
     content: dict[str, Any] = {
         "schema": SCHEMA,
         "recipe": str(path),
@@ -119,7 +130,7 @@ def _report_json(args: argparse.Namespace, path: Path, made: Sequence[Made]) -> 
             code = max(code, _captured(done["evaluations"], partial(_run, args, "evaluate", evaluation.words)))
             code = max(code, _captured(done["comparisons"], partial(_compare, args, evaluation)))
         content |= done
-    print(json.dumps(content, indent=2, ensure_ascii=False))
+    print(json_text(content, indent=2))
     return code
 
 
@@ -147,7 +158,7 @@ def _compare(args: argparse.Namespace, evaluation: Evaluation) -> int:
 
     if not evaluation.candidates:
         if not args.quiet:
-            print("the base has no head for these labels: there is nothing to compare with", file=sys.stderr)
+            say("the base has no head for these labels: there is nothing to compare with")
         return 0
     if not args.json:
         print(flush=True)

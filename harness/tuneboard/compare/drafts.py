@@ -125,10 +125,9 @@ def _effects(measured: Measured, slots: Sequence[int]) -> dict[int, Effect]:
 
 
 def _corpus_effect(measured: Measured, slot: int) -> Effect:
-    columns, statistic = measured.scoring.columns, measured.scoring.statistic
-    assert columns is not None and statistic is not None
-    base, candidate = columns[0][measured.shared], columns[slot][measured.shared]
-    p_values = stats.swap_test(base, candidate, statistic, measured.seed)
+    statistic = measured.scoring.statistic
+    assert statistic is not None
+    p_values = stats.swap_test(measured.pieces[0], measured.pieces[slot], statistic, measured.seed)
     boot = measured.resampled.difference(slot, 0)
     return corpus_effect(boot, measured.pairs(slot), p_values, stats.detectable_mean(boot.stderr))
 

@@ -50,6 +50,8 @@ class Effect:
     up: int | None = None
     """Samples whose score rose; None for corpus metrics."""
     down: int | None = None
+    freedom: float | None = None
+    """Degrees of freedom where Student's t gave the interval; None elsewhere."""
     interval: Callable[[float], Interval] = field(default=lambda confidence: (0.0, 0.0), compare=False, repr=False)
     """Two-sided interval at any confidence."""
 
@@ -124,6 +126,7 @@ def mean_effect(mean: stats.MeanDifference, n: int, changed: tuple[int, int], wh
         mde=stats.detectable_mean(mean.stderr, mean.freedom),
         up=changed[0],
         down=changed[1],
+        freedom=mean.freedom,
         interval=mean.interval,
     )
 

@@ -129,8 +129,24 @@ class Measured:
     @cached_property
     def resampled(self) -> stats.ResampledScores:
         """Of the documents that every candidate scored; only of corpus statistics."""
-        assert self.scoring.columns is not None and self.scoring.statistic is not None
-        return stats.resample_scores(self.scoring.columns[:, self.shared], self.scoring.statistic, self.seed)
+        assert self.scoring.statistic is not None
+        return stats.resample_scores(self.pieces, self.scoring.statistic, self.seed)
+
+    @cached_property
+    def pieces(self) -> Floats:
+        """(candidates, pieces, columns) What a corpus statistic sums over documents, or over clusters of them."""
+        import numpy as np
+
+        columns = self.scoring.columns
+        assert columns is not None
+        columns = columns[:, self.shared]
+        if self.task.clusters is None:
+            return columns
+        clusters = np.asarray(self.task.clusters)[self.shared]
+        order = np.argsort(clusters, kind="stable")
+        _, starts = np.unique(clusters[order], return_index=True)
+        sums: Floats = np.add.reduceat(columns[:, order], starts, axis=1)
+        return sums
 
     @cached_property
     def shared(self) -> Masks:
@@ -173,8 +189,15 @@ class Measured:
         return stats.MeanDifference((up - down) / n, stderr, max(1.0, n - 1))
 
     def clustered(self, of: int, to: int) -> stats.MeanDifference:
-        """Return the difference of two candidates with clustered errors."""
-        return self._clustered(self.values[of] - self.values[to])
+        """Return the difference of two candidates with clustered errors.
+
+        Scores of 0 to 1 that nowhere differ leave a doubt all the same: that of one sample per cluster.
+        """
+        found = self._clustered(self.values[of] - self.values[to])
+        if found.stderr or found.mean or not self.unit:
+            return found
+        count = found.freedom + 1
+        return stats.MeanDifference(0.0, (2 / (count + 2) / (count + 2)) ** 0.5, found.freedom)
 
     def own(self, of: int, to: int) -> stats.MeanDifference:
         """Return a candidate's own score over the samples that it shares with another, with its standard error."""

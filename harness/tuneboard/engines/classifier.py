@@ -24,7 +24,7 @@ from tuneboard.engines.labels import Labels, adapter_labels, model_labels
 from tuneboard.engines.loading import LoadOptions
 from tuneboard.engines.protocol import BASE, Answer, EngineInfo, Notice, Work
 from tuneboard.engines.texts import EncodedText, TextEncoder, positions
-from tuneboard.engines.tokens import context_length
+from tuneboard.engines.tokens import check_room, context_length
 from tuneboard.errors import AdapterError, EngineError, ModelError
 from tuneboard.records import AdapterRef, ModelRef, TokenCount
 
@@ -85,6 +85,7 @@ class ClassifierEngine:
         self.encoder = TextEncoder(tokenizer, model)
         own = positions(model, context_length(model.config, tokenizer))
         self.max_length = options.max_length or min(own, tokenizer.model_max_length)
+        check_room(ref.id, tokenizer, self.max_length)
         self.batches = _batches(self.adapted, notice)
 
     @property

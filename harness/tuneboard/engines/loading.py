@@ -127,7 +127,12 @@ def adapter_faults(adapter: AdapterRef) -> Iterator[None]:
 
     try:
         yield
-    except (ValueError, RuntimeError, KeyError, TypeError, OSError, SafetensorError) as error:
+    except SafetensorError as error:
+        raise AdapterError(
+            f"{Path(adapter.path) / 'adapter_model.safetensors'} cannot be read ({_first_line(error)}): it is cut "
+            "off or damaged; copy it again, or save the adapter again"
+        ) from error
+    except (ValueError, RuntimeError, KeyError, TypeError, OSError) as error:
         raise AdapterError(_explain_adapter(adapter, error)) from error
 
 

@@ -21,6 +21,12 @@ _SUPPORTED = ("do_sample", "temperature", "top_k", "top_p", "min_p", "repetition
 _NEUTRAL: Mapping[str, Any] = {"num_beams": 1, "num_return_sequences": 1, "use_cache": True, "length_penalty": 1.0}
 
 
+def new_tokens(settings: Mapping[str, Any]) -> int:
+    """Return how many tokens a request may generate, by lm-eval's names for it and its default."""
+    given = [settings[name] for name in _MAX_TOKENS if settings.get(name) is not None]
+    return int(given[0]) if given else DEFAULT_MAX_NEW_TOKENS
+
+
 @dataclass(frozen=True, slots=True)
 class Rules:
     """How one sequence is generated."""
@@ -71,8 +77,7 @@ class RuleBook:
     def _make(self, settings: dict[str, Any]) -> Rules:
         until = settings.pop("until", None) or []
         until = [until] if isinstance(until, str) else list(until)
-        given = [settings.pop(name) for name in _MAX_TOKENS if settings.get(name) is not None]
-        max_new_tokens = int(given[0]) if given else DEFAULT_MAX_NEW_TOKENS
+        max_new_tokens = new_tokens(settings)
         settings = {k: v for k, v in settings.items() if k not in _MAX_TOKENS and _NEUTRAL.get(k, _NEUTRAL) != v}
         unknown = sorted(set(settings) - set(_SUPPORTED))
         if unknown:

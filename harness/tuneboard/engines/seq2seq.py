@@ -32,7 +32,7 @@ from tuneboard.engines.loading import LoadOptions
 from tuneboard.engines.protocol import Answer, EngineInfo, Notice, Work
 from tuneboard.engines.sampling import RuleBook
 from tuneboard.engines.seq2seq_scoring import Question, Score, Scorer, Writer
-from tuneboard.engines.tokens import Encoder, Tokens, context_length, distinct_prefixes
+from tuneboard.engines.tokens import Encoder, Tokens, check_room, context_length, distinct_prefixes
 from tuneboard.errors import EngineError, ModelError
 from tuneboard.records import AdapterRef, ModelRef, TokenCount
 
@@ -90,6 +90,7 @@ class Seq2SeqEngine:
         self.passes = EncoderDecoder(self.adapted)
         self.tokenizer = self.adapted.tokenizer
         self.max_length = options.max_length or context_length(self.adapted.model.config, self.tokenizer)
+        check_room(ref.id, self.tokenizer, self.max_length)
         self.encoder = Encoder(self.tokenizer, self.max_length)
         device, kind = self.adapted.device, self.adapted.device.type
         self._new_batches: Callable[[], Batches] = lambda: Batches(

@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 
+from tuneboard.errors import EngineError
+
 #: Texts per call of the tokenizer: enough for its threads, few enough to keep lists of Python ints small.
 _CHUNK = 2048
 
@@ -51,6 +53,9 @@ class TextEncoder:
 
         Returns:
             One input per text; None where the tokenizer cannot read it.
+
+        Raises:
+            EngineError: A text must be cut and not a token of it would be left.
         """
         out: list[EncodedText | None] = [None] * len(texts)
         for size in (1, 2):
@@ -87,6 +92,9 @@ class TextEncoder:
         ]
 
     def _cut(self, text: tuple[str, ...], room: int, names: Sequence[str]) -> EncodedText:
+        least = self.tokenizer.num_special_tokens_to_add(pair=len(text) == 2) + len(text)
+        if room < least:
+            raise EngineError(f"the context holds {room} tokens and a text needs {least}; give a larger --max-length")
         made = self.tokenizer(*text, truncation=True, max_length=room, return_attention_mask=False)
         return EncodedText({name: made[name] for name in names}, truncated=True)
 

@@ -7,7 +7,7 @@ The rules (checked against lm-eval 0.4.13, ``api/model.py`` and ``models/hugging
 - an empty context is the BOS token (EOS where there is none);
 - a text that already starts with the BOS text gets no second one;
 - log-likelihood inputs keep the last ``max_length + 1`` tokens, the last of which is only predicted;
-- a prompt for generation keeps the last ``max_length - max_new_tokens`` tokens.
+- a prompt for generation keeps the last ``max_length - max_new_tokens`` tokens; where that is none, it is refused.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tuneboard.errors import EngineError
+from tuneboard.errors import EngineError, ModelError
 
 Tokens = npt.NDArray[np.int32]
 
@@ -140,23 +140,25 @@ class Encoder:
             out.append(ScoredSequence(tokens, ids[start:stop]))
         return out
 
-    def prompt(self, context: str, max_new_tokens: int) -> tuple[Tokens, int, bool]:
+    def prompt(self, context: str, max_new_tokens: int) -> tuple[Tokens, bool]:
         """Encode a prompt for generation.
 
-        Where the new tokens alone would fill the context (lm-eval's ``hf`` refuses this), the prompt keeps up to half
-        of it and the generation gets the rest.
-
         Returns:
-            The tokens, how many may be generated after them, and whether anything was cut.
+            The tokens, and whether anything was cut.
+
+        Raises:
+            EngineError: The new tokens alone would fill the context; lm-eval's ``hf`` refuses this too.
         """
         ids = self.encode(context)
         if len(ids) == 0:
             ids = np.asarray([self.prefix_id], dtype=np.int32)
         room = self.max_length - max_new_tokens
-        if room > 0:
-            return ids[-room:], max_new_tokens, len(ids) > room
-        kept = ids[-max(1, self.max_length // 2) :]
-        return kept, min(max_new_tokens, self.max_length - len(kept)), True
+        if room < 1:
+            raise EngineError(
+                f"max_gen_toks is {max_new_tokens} and the context holds {self.max_length} tokens: no prompt fits; "
+                "lower max_gen_toks"
+            )
+        return ids[-room:], len(ids) > room
 
     def _cut(self, before: Tokens, targets: Tokens, continuation: str) -> ScoredSequence:
         if len(targets) == 0:
@@ -179,6 +181,25 @@ def context_length(config: Any, tokenizer: Any) -> int:
             return int(value)
     limit = getattr(tokenizer, "model_max_length", None)
     return int(limit) if limit is not None and limit < _UNLIMITED else _DEFAULT_MAX_LENGTH
+
+
+def check_room(model: str, tokenizer: Any, max_length: int) -> None:
+    """Refuse a context that a tokenizer's own marks around a text, such as EOS or [CLS], fill.
+
+    Args:
+        model: Named in the error.
+        tokenizer: Of a model that reads a text as a whole, marks included.
+        max_length: Context length in tokens.
+
+    Raises:
+        ModelError: No token of any text would be left.
+    """
+    marks = tokenizer.num_special_tokens_to_add()
+    if max_length <= marks:
+        raise ModelError(
+            f"the context of {model} is to hold {max_length} tokens, and its tokenizer puts {marks} of its own around "
+            f"every text: nothing of the text is left; give --max-length {marks + 1} or more"
+        )
 
 
 def distinct_prefixes(sequences: Iterable[Tokens]) -> int:

@@ -10,7 +10,7 @@ from typing import Literal
 
 from tuneboard.engines.protocol import Answer, Engine, Work
 from tuneboard.evaluate.recording import RecordedTask
-from tuneboard.evaluate.replaying import replay
+from tuneboard.evaluate.replaying import replay, scoring_fault
 from tuneboard.evaluate.request import Listener
 from tuneboard.records import Candidate, CellKey, Response, TaskResult, TokenCount, fingerprint
 from tuneboard.store.journal import Journal, discard_dead, journal_folder, read_answers
@@ -59,26 +59,32 @@ class OpenWork:
     def __init__(self, store: Store, listener: Listener) -> None:
         self.store, self.listener = store, listener
         self.folder = journal_folder(store.path)
-        self.scopes = store.scopes()
+        self.scopes, self.kin = store.scopes(), store.kin()
         self.cells: list[Cell] = []
         self.engine_seconds = 0.0
 
     def add(self, cell: Cell) -> bool:
         """Gather what is known of a cell; returns whether anything is left to ask."""
         scope = cell.key.scope
-        stored = self.store.answers(scope) if scope in self.scopes else {}
-        journalled = read_answers(self.folder, scope)
-        known, asks = stored | journalled, cell.recorded.asks
+        asks = cell.recorded.asks
+        stored, journalled = self._known(scope)
+        known = stored | journalled
+        if asks.keys() - known.keys():
+            # A task whose scorer was mended is another task with the same requests.
+            kin = (one for one in self.kin.get(cell.key.asked_of(cell.name), ()) if one != scope)
+            known = {key: answer for one in kin for part in self._known(one) for key, answer in part.items()} | known
         cell.spare = any(one not in asks and one not in stored for one in journalled)
         cell.answers = {one: known[one] for one in asks if one in known}
         cell.open = set(asks) - set(cell.answers)
-        self.listener.add(cell.candidate.name, cell.name, len(asks))
-        if cell.answers:
-            self.listener.advance(cell.candidate.name, cell.name, len(cell.answers))
+        self.listener.add(cell.candidate.name, cell.name, len(asks), len(cell.answers))
         if cell.open:
             cell.journal = Journal(self.folder, scope)
             self.cells.append(cell)
         return bool(cell.open)
+
+    def _known(self, scope: str) -> tuple[dict[str, Response], dict[str, Response]]:
+        """Return the answers of a scope that are in finished cells, and those in journals."""
+        return self.store.answers(scope) if scope in self.scopes else {}, read_answers(self.folder, scope)
 
     def withdraw(self, candidate: str) -> list[Cell]:
         """Take the cells of a candidate off the list."""
@@ -178,7 +184,7 @@ class CellWriter:
         try:
             replayed = replay(cell.recorded, cell.answers, cell.errors, self.seed)
         except Exception as error:  # a task's own code may raise anything; its cell fails, the others go on
-            self.fail(cell, "failed", f"scoring failed: {type(error).__name__}: {_first_line(error)}")
+            self.fail(cell, "failed", scoring_fault(error))
             return
         reasons = [sample.reason for sample in replayed.samples if sample.reason]
         result = TaskResult(

@@ -10,7 +10,7 @@ from typing import Any
 
 from tuneboard.errors import DataError, TuneboardError
 from tuneboard.evaluate.request import EvaluateRequest
-from tuneboard.records import CellKey, Document, TaskRef, fingerprint
+from tuneboard.records import CellKey, Document, TaskRef, cluster_name, fingerprint
 from tuneboard.suites import LoadedTasks, build_requests, with_prompt_settings
 
 
@@ -124,7 +124,7 @@ def _record(name: str, loaded: LoadedTasks, request: EvaluateRequest, chat: Any 
     return RecordedTask(
         task=task,
         ref=with_prompt_settings(ref, settings),
-        documents=_documents(task, by_doc),
+        documents=_documents(name, task, by_doc),
         instances={doc: tuple(group) for doc, group in by_doc.items()},
         hashes=hashes,
         asks=asks,
@@ -153,9 +153,10 @@ def _is_sampled(arguments: tuple[Any, ...]) -> bool:
     return bool(do_sample) if do_sample is not None else float(settings.get("temperature") or 0.0) > 0
 
 
-def _documents(task: Any, by_doc: Mapping[int, list[Any]]) -> tuple[Document, ...]:
+def _documents(name: str, task: Any, by_doc: Mapping[int, list[Any]]) -> tuple[Document, ...]:
     from lm_eval.utils import handle_non_serializable, hash_string
 
+    column = (task.config.metadata or {}).get("cluster")
     seen: Counter[str] = Counter()
     out = []
     for doc_id, group in sorted(by_doc.items()):
@@ -173,7 +174,17 @@ def _documents(task: Any, by_doc: Mapping[int, list[Any]]) -> tuple[Document, ..
                 prompt=prompt,
                 choices=tuple(str(one.args[1]) for one in group) if pairs else (),
                 target=str(task.doc_to_target(doc)),
+                cluster=None if column is None else _cluster(name, column, doc_id, doc),
             )
         )
         seen[doc_hash] += 1
     return tuple(out)
+
+
+def _cluster(task: str, column: str, doc_id: int, doc: Mapping[str, Any]) -> str:
+    if column not in doc:
+        raise DataError(
+            f"task '{task}' names the cluster column '{column}', which document {doc_id} does not have; "
+            f"its columns are {', '.join(doc)}: name one of them under metadata"
+        )
+    return cluster_name(doc[column], doc_id)

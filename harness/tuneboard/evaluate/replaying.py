@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
 from tuneboard import stats
+from tuneboard.errors import TuneboardError
 from tuneboard.evaluate.recording import RecordedTask
 from tuneboard.records import MetricValue, Response, SampleScore
 from tuneboard.suites.prompts import compiled_templates
@@ -29,25 +31,61 @@ class Replayed:
 
 
 class _Scores:
-    """What ``process_results`` gave, by metric and by document."""
+    """What ``process_results`` gave, document by document; where it raised, the reason instead."""
 
     def __init__(self) -> None:
-        self.values: defaultdict[tuple[str, str], list[Any]] = defaultdict(list)
+        self.faults: dict[int, str] = {}
         self.metrics: defaultdict[int, dict[str, dict[str, Any]]] = defaultdict(dict)
         self.filtered: defaultdict[int, dict[str, list[Any]]] = defaultdict(dict)
+        self._given: list[tuple[int, str, Mapping[str, Any]]] = []
 
     def add(self, task: Any, name: str, doc_id: int, instances: Sequence[Any]) -> None:
         outputs = [one.filtered_resps[name] for one in instances]
-        metrics = task.process_results(instances[0].doc, outputs)
-        self.metrics[doc_id][name] = {metric: _plain(value) for metric, value in metrics.items()}
+        with self._blaming(doc_id):
+            metrics = task.process_results(instances[0].doc, outputs)
+            self.metrics[doc_id][name] = {metric: _plain(value) for metric, value in metrics.items()}
+            self._given.append((doc_id, name, metrics))
         if instances[0].request_type == "generate_until":
             self.filtered[doc_id][name] = [_plain(output) for output in outputs]
-        for metric, value in metrics.items():
-            self.values[metric, name].append(value)
+
+    def values(self) -> Mapping[tuple[str, str], dict[int, Any]]:
+        """Scores by metric and filter, and by document of those that every filter could score."""
+        found: defaultdict[tuple[str, str], dict[int, Any]] = defaultdict(dict)
+        for doc_id, name, metrics in self._given:
+            for metric, value in metrics.items() if doc_id not in self.faults else ():
+                found[metric, name][doc_id] = value
+        return found
+
+    def aggregated(self, recorded: RecordedTask, seed: int) -> tuple[MetricValue, ...]:
+        """Aggregate; where that raises, leave out the documents whose scores cannot be aggregated even alone."""
+        try:
+            return _aggregate(recorded, self.values(), seed)
+        except Exception:  # a task's own code may raise anything
+            sound = len(self.faults)
+            for doc_id, name, metrics in self._given:
+                with self._blaming(doc_id):
+                    _aggregate(recorded, {(metric, name): {doc_id: value} for metric, value in metrics.items()}, seed)
+            if len(self.faults) == sound:
+                raise
+        return _aggregate(recorded, self.values(), seed)
+
+    @contextmanager
+    def _blaming(self, doc_id: int) -> Iterator[None]:
+        try:
+            yield
+        except TuneboardError:  # this machine's fault, such as a missing sandbox
+            raise
+        except Exception as error:
+            self.faults.setdefault(doc_id, scoring_fault(error))
+
+
+def scoring_fault(error: Exception) -> str:
+    """Return in one line why a task's own code could not score."""
+    return f"scoring failed: {type(error).__name__}: {next(iter(str(error).strip().splitlines()), '')[:200]}"
 
 
 def replay(recorded: RecordedTask, answers: Mapping[str, Response], errors: Mapping[str, str], seed: int) -> Replayed:
-    """Score a task.
+    """Score a task; a document that it cannot score fails alone.
 
     Args:
         recorded: The task and its requests.
@@ -55,24 +93,28 @@ def replay(recorded: RecordedTask, answers: Mapping[str, Response], errors: Mapp
         errors: Why the others were not.
         seed: For resampling.
     """
-    samples, scores = _replayed(recorded, answers, errors)
+    unanswered, scores = _replayed(recorded, answers, errors)
+    metrics = scores.aggregated(recorded, seed)
+    samples = _samples(recorded, answers, unanswered, scores)
     n = sum(sample.status == "ok" for sample in samples)
-    return Replayed(_aggregate(recorded.task, scores.values, seed), samples, n, len(samples) - n)
+    return Replayed(metrics, samples, n, len(samples) - n)
 
 
 def replay_samples(
     recorded: RecordedTask, answers: Mapping[str, Response], errors: Mapping[str, str]
 ) -> tuple[SampleScore, ...]:
     """Score the documents of a task without making one number of them; arguments as for ``replay``."""
-    return _replayed(recorded, answers, errors)[0]
+    return _samples(recorded, answers, *_replayed(recorded, answers, errors))
 
 
 def _replayed(
     recorded: RecordedTask, answers: Mapping[str, Response], errors: Mapping[str, str]
-) -> tuple[tuple[SampleScore, ...], _Scores]:
+) -> tuple[Mapping[int, str], _Scores]:
+    """Return why documents were not answered, and the scores of the others."""
     task = recorded.task
-    failed = {doc: _failure(groups, answers, errors) for doc, groups in recorded.hashes.items()}
-    scored = [document for document in recorded.documents if failed[document.doc_id] is None]
+    failures = {doc: _failure(groups, answers, errors) for doc, groups in recorded.hashes.items()}
+    unanswered = {doc: reason for doc, reason in failures.items() if reason is not None}
+    scored = [document for document in recorded.documents if document.doc_id not in unanswered]
     for document in scored:
         hashes = recorded.hashes[document.doc_id]
         for instance, repeats in zip(recorded.instances[document.doc_id], hashes, strict=True):
@@ -85,19 +127,25 @@ def _replayed(
         with compiled_templates():
             for name, document in product(task.instances[0].filtered_resps, scored):
                 scores.add(task, name, document.doc_id, recorded.instances[document.doc_id])
-    samples = tuple(
+    return unanswered, scores
+
+
+def _samples(
+    recorded: RecordedTask, answers: Mapping[str, Response], unanswered: Mapping[int, str], scores: _Scores
+) -> tuple[SampleScore, ...]:
+    reasons = {**scores.faults, **unanswered}
+    return tuple(
         SampleScore(
             document=document,
             request_hashes=tuple(one for repeats in recorded.hashes[document.doc_id] for one in repeats),
             responses=tuple(answers.get(one) for repeats in recorded.hashes[document.doc_id] for one in repeats),
-            status="ok" if failed[document.doc_id] is None else "failed",
-            reason=failed[document.doc_id],
-            metrics=scores.metrics[document.doc_id],
+            status="failed" if document.doc_id in reasons else "ok",
+            reason=reasons.get(document.doc_id),
+            metrics={} if document.doc_id in reasons else scores.metrics[document.doc_id],
             filtered=scores.filtered[document.doc_id],
         )
         for document in recorded.documents
     )
-    return samples, scores
 
 
 def replay_group(
@@ -132,15 +180,22 @@ def _failure(
     return errors.get(missing[0], "the engine gave no answer") if missing else None
 
 
-def _aggregate(task: Any, values: Mapping[tuple[str, str], list[Any]], seed: int) -> tuple[MetricValue, ...]:
+def _aggregate(
+    recorded: RecordedTask, values: Mapping[tuple[str, str], dict[int, Any]], seed: int
+) -> tuple[MetricValue, ...]:
     from lm_eval.api.metrics import mean
 
-    aggregations, better = task.aggregation(), task.higher_is_better()
+    aggregations, better = recorded.task.aggregation(), recorded.task.higher_is_better()
+    clusters = {document.doc_id: document.cluster for document in recorded.documents if document.cluster is not None}
     out = []
-    for (metric, name), items in values.items():
-        function = aggregations.get(metric, mean)
+    for (metric, name), of_docs in values.items():
+        items, function = list(of_docs.values()), aggregations.get(metric, mean)
         value = float(function(items))
-        stderr, ci = _uncertainty(items, function, function is mean, value, seed)
+        if clusters:
+            of_items = [clusters[doc] for doc in of_docs]
+            stderr, ci = _clustered_uncertainty(items, of_items, function, function is mean, seed)
+        else:
+            stderr, ci = _uncertainty(items, function, function is mean, value, seed)
         out.append(MetricValue(metric, name, value, stderr, ci, better.get(metric)))
     return tuple(out)
 
@@ -156,6 +211,31 @@ def _uncertainty(
     if stderr is None or not math.isfinite(stderr):
         return None, None
     return stderr, stats.group_interval(value, stderr)
+
+
+def _clustered_uncertainty(
+    items: list[Any],
+    clusters: list[str],
+    function: Callable[[list[Any]], float],
+    is_mean: bool,
+    seed: int,
+) -> tuple[float | None, tuple[float, float] | None]:
+    """Samples that share a text rise and fall together: what varies independently are whole clusters."""
+    members: defaultdict[str, list[Any]] = defaultdict(list)
+    for cluster, item in zip(clusters, items, strict=True):
+        members[cluster].append(item)
+    if len(members) < 2:
+        return None, None
+    if is_mean:
+        return stats.clustered_score([float(item) for item in items], clusters)
+
+    def statistic(drawn: list[list[Any]]) -> float:
+        return function([item for each in drawn for item in each])
+
+    stderr = stats.bootstrap_stderr(list(members.values()), statistic, _RESAMPLES, seed)
+    if stderr is None or not math.isfinite(stderr):
+        return None, None
+    return stderr, stats.group_interval(float(function(items)), stderr)
 
 
 def _flat(name: str, metrics: Sequence[MetricValue], size: int) -> dict[str, Any]:

@@ -55,8 +55,12 @@ class EvaluateRequest:
 class Listener(Protocol):
     """Told how far the work is; ``report.progress.Progress`` is one."""
 
-    def add(self, candidate: str, task: str, total: int) -> None:
-        """A cell of ``total`` requests is to be computed."""
+    def add(self, candidate: str, task: str, total: int, known: int = 0) -> None:
+        """A cell of ``total`` requests is to be computed, of which ``known`` were answered before."""
+        ...
+
+    def ready(self) -> None:
+        """An engine is loaded; answers come from now on."""
         ...
 
     def advance(self, candidate: str, task: str, n: int = 1, tokens: int = 0) -> None:

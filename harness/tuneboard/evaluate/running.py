@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from tuneboard.engines.protocol import BASE, Engine, EngineInfo
-from tuneboard.errors import StoreError, TuneboardError
+from tuneboard.errors import StoreError, TuneboardError, near_matches
 from tuneboard.evaluate.canary import unapplied
 from tuneboard.evaluate.cells import Cell, CellWriter, OpenWork
+from tuneboard.evaluate.context import check_new_tokens
 from tuneboard.evaluate.grouping import group_results
 from tuneboard.evaluate.placing import EngineGroup, engine_groups, without_headless
 from tuneboard.evaluate.provenance import provenance
@@ -59,8 +60,8 @@ class Evaluating:
             self.store.check(candidate)
         _refuse_unwritable(self.request.db)
         self.loaded = load_tasks(self.task_request())
-        for reason in self.left_out.values():
-            self.hooks.listener.note(reason)
+        for line in (*self.left_out.values(), *(self.loaded.notes if self.request.repeat == 0 else ())):
+            self.hooks.listener.note(line)
         status = "failed"
         try:
             self._evaluate_groups(list(engine_groups(self.request.candidates)))
@@ -71,9 +72,10 @@ class Evaluating:
         finally:
             if self._run_id is not None or status in ("done", "incomplete"):
                 self.store.finish_run(self.run_id, status, self.seconds, self._engine_facts())
-        return Evaluation(
-            self.run_id, self.seconds, self._engine_facts(), self._in_order(), _headlines(self.loaded), self.timing
-        )
+        results, headlines = self._in_order(), _headlines(self.loaded)
+        for line in _unmeasured(headlines, results):
+            self.hooks.listener.note(line)
+        return Evaluation(self.run_id, self.seconds, self._engine_facts(), results, headlines, self.timing)
 
     @property
     def seconds(self) -> float:
@@ -188,7 +190,7 @@ class Evaluating:
             return None, error
 
     def load(self, group: EngineGroup) -> Engine:
-        """Load the engine of a group with its adapters; raises ``ModelError`` where it cannot be."""
+        """Load the engine of a group with its adapters; raises where that fails, or a task leaves prompts no room."""
         self.hooks.listener.note(f"loading {group.candidates[0].model.id}")
         load = self.hooks.others.get(group.kind, self.hooks.load_engine)
         engine = load(group.candidates[0].model, self.hooks.listener.note)
@@ -196,10 +198,14 @@ class Evaluating:
             for candidate in group.candidates:
                 if candidate.adapter is not None:
                     engine.attach(candidate.name, candidate.adapter)
+            base, room = group.candidates[0], engine.info.details.get("max_length")
+            if group.kind == "causal" and room is not None:
+                check_new_tokens(base.model.id, room, self.recordings(base).values())
         except BaseException:
             engine.close()
             raise
         self.infos.append(engine.info)
+        self.hooks.listener.ready()
         return engine
 
     def _answer(self, engine: Engine, group: EngineGroup, work: OpenWork, writer: CellWriter) -> None:
@@ -239,3 +245,15 @@ def _refuse_unwritable(db: Path) -> None:
 
 def _headlines(loaded: LoadedTasks) -> dict[str, str]:
     return {name: metric for name, metric in loaded.headlines.items() if metric}
+
+
+def _unmeasured(headlines: Mapping[str, str], results: Sequence[TaskResult]) -> Iterator[str]:
+    """Name the headlines that tasks with a scorer of their own turned out not to give."""
+    for headline in dict.fromkeys(headlines.values()):
+        wanted = headline.partition(",")[0]
+        own = [result for result in results if headlines.get(result.task.name) == headline]
+        measured = list(dict.fromkeys(one.metric for result in own for one in result.metrics))
+        if measured and wanted not in measured:
+            near = near_matches(wanted, measured)
+            meant = f"did you mean {', '.join(near)}?" if near else f"it has: {', '.join(measured)}"
+            yield f"{own[0].task.name} does not measure the headline metric '{wanted}' of the suite; {meant}"

@@ -15,12 +15,14 @@ from tuneboard.errors import DataError
 from tuneboard.evaluate.cells import Cell, OpenWork
 from tuneboard.evaluate.grouping import group_results
 from tuneboard.evaluate.placing import EngineGroup
+from tuneboard.evaluate.reference import Reference
 from tuneboard.evaluate.replaying import replay_samples
 from tuneboard.evaluate.request import EvaluateRequest, Evaluation, Hooks
 from tuneboard.evaluate.running import Evaluating, names_in_engine
 from tuneboard.evaluate.streams import task_streams
 from tuneboard.gates import Batch, Policy, SequentialGate
 from tuneboard.records import Candidate
+from tuneboard.store.baselines import Baseline
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,22 +35,30 @@ class GateEvaluation:
     tells."""
     asked: Mapping[str, int]
     """Task to the samples that were asked anew."""
+    documents: Mapping[str, frozenset[int]]
+    """Task to the documents that were looked at."""
 
 
-def evaluate_for_gate(request: EvaluateRequest, policy: Policy, hooks: Hooks) -> GateEvaluation:
+def evaluate_for_gate(
+    request: EvaluateRequest, policy: Policy, hooks: Hooks, baseline: Baseline | None = None
+) -> GateEvaluation:
     """Evaluate until every rule of a policy is decided.
 
     Args:
-        request: The policy's base and candidate on its tasks, whole.
+        request: The policy's base and candidate on its tasks, whole; the candidate alone with a baseline.
         policy: Its rules decide when to stop.
         hooks: Engines and who is told.
+        baseline: Stands for the base, whose scores it holds.
 
     Raises:
+        BaselineMismatch: The baseline was not asked what the candidate is.
         TuneboardError: As for ``evaluate``; also where a model does not load or a task's samples cannot be scored.
     """
     work = _Sequential(request, policy, hooks)
+    work.reference = Reference(baseline) if baseline else None
     done = work.run()
-    return GateEvaluation(done, work.gate, dict(work.fresh))
+    documents = {task: frozenset(docs) for task, docs in work.asked.items()}
+    return GateEvaluation(done, work.gate, dict(work.fresh), documents)
 
 
 class _Sequential(Evaluating):
@@ -56,9 +66,10 @@ class _Sequential(Evaluating):
         super().__init__(request, hooks)
         self.policy = policy
         self.gate: SequentialGate | None = None
+        self.reference: Reference | None = None
         self.fresh: defaultdict[str, int] = defaultdict(int)
         self._cells: dict[tuple[str, str], Cell] = {}
-        self._asked: defaultdict[str, set[int]] = defaultdict(set)
+        self.asked: defaultdict[str, set[int]] = defaultdict(set)
         self._engines: dict[str, Engine] = {}
         self._broken = False
 
@@ -105,6 +116,8 @@ class _Sequential(Evaluating):
             candidate = self._candidate(name)
             recorded = self.recordings(candidate)[task]
             cell = self._cells[name, task] = Cell(candidate, recorded, self._key(candidate, recorded))
+            if self.reference is not None:
+                self.reference.check(recorded, cell.key)
             if reason := self._refusal(recorded):
                 self.writer.fail(cell, "failed", reason)
                 self._broken = True
@@ -131,7 +144,7 @@ class _Sequential(Evaluating):
                 for _ in self.work.answer(engine, names_in_engine(group), list(wanted)):
                     pass  # cells of whole tasks; what was asked of them is stored at the end
         for task, doc in batch.items:
-            self._asked[task].add(doc)
+            self.asked[task].add(doc)
         for task, _ in anew:
             self.fresh[task] += 1
 
@@ -144,6 +157,9 @@ class _Sequential(Evaluating):
         return None if self._broken else self._engines[name]
 
     def _scores(self, name: str, batch: Batch) -> list[float | None]:
+        metric, filter_name = batch.stream.metric, batch.stream.filter
+        if self.reference is not None and name == self.policy.base:
+            return [self.reference.score(task, doc, metric, filter_name) for task, doc in batch.items]
         docs: defaultdict[str, list[int]] = defaultdict(list)
         for task, doc in batch.items:
             docs[task].append(doc)
@@ -156,7 +172,7 @@ class _Sequential(Evaluating):
                 reason = " ".join(str(error).split())[:200]
                 raise DataError(f"task '{task}' cannot score its samples: {type(error).__name__}: {reason}") from error
             for sample in samples:
-                score = sample.metrics.get(batch.stream.filter, {}).get(batch.stream.metric)
+                score = sample.metrics.get(filter_name, {}).get(metric)
                 if isinstance(score, int | float):
                     found[task, sample.document.doc_id] = float(score)
         return [found.get(item) for item in batch.items]
@@ -164,7 +180,7 @@ class _Sequential(Evaluating):
     def _finish(self) -> None:
         """Store what was asked as results on those documents."""
         for (_, task), cell in self._cells.items():
-            part = cell.recorded.subset(self._asked[task])
+            part = cell.recorded.subset(self.asked[task])
             # Answers to other documents, of an interrupted run, stay in their journal.
             spare = not cell.answers.keys() <= part.asks.keys()
             done = replace(cell, recorded=part, key=self._key(cell.candidate, part), spare=spare)

@@ -29,7 +29,9 @@ def judge_cost(rule: Rule, base: Cost | None, candidate: Cost | None) -> RuleVer
     limit = f"{'at least' if more_is_better else 'at most'} {rule.value:.0%} of the base's"
     if not before or after is None:
         missing = "base" if not before else "candidate"
-        reason = f"{kind} of the {missing} was not measured; evaluate both again, or leave the rule out"
+        measures = "a policy with a section 'evaluate' measures and keeps it"
+        how = "evaluate both again" if kind == "tokens_per_s" else measures
+        reason = f"{kind} of the {missing} was not measured; {how}, or leave the rule out"
         return RuleVerdict(kind, "all", "", "", "invalid", reason, value=rule.value)
     assert base is not None and candidate is not None
     if base.machine != candidate.machine:

@@ -73,7 +73,7 @@ def p_gain_below(row: TaskComparison, margin: float) -> float:
     if is_binary(row):
         return float(stats.tango_test(row.fixed or 0, row.broke or 0, row.n, margin, "less"))
     stderr = math.sqrt(row.effect.variance / row.n)
-    return stats.MeanDifference(row.gain, stderr, max(1, row.n - 1)).p_less(margin)
+    return stats.MeanDifference(row.gain, stderr, _freedom(row)).p_less(margin)
 
 
 def is_binary(row: TaskComparison) -> bool:
@@ -95,12 +95,17 @@ def _at_least(row: TaskComparison, value: float, alpha: float) -> Finding:
     else:
         stderr = _own_stderr(row)
         variance = row.n * stderr**2
-        ends = stats.MeanDifference(score, stderr, max(1, row.n - 1)).interval(1 - 2 * alpha)
-        p = stats.MeanDifference(sign * (score - value), stderr, max(1, row.n - 1)).p_less()
+        ends = stats.MeanDifference(score, stderr, _freedom(row)).interval(1 - 2 * alpha)
+        p = stats.MeanDifference(sign * (score - value), stderr, _freedom(row)).p_less()
     bound = ends[0] if row.higher_is_better else ends[1]
     distance = abs(score - value)
     needed = _samples(variance, distance, alpha, row.n) if distance else None
     return Finding(sign * (bound - value) >= 0, p, bound, needed)
+
+
+def _freedom(row: TaskComparison) -> float:
+    """Return degrees of freedom: of clustered samples, there are as few as of clusters."""
+    return row.effect.freedom or max(1, row.n - 1)
 
 
 def _own_stderr(row: TaskComparison) -> float:
@@ -110,7 +115,7 @@ def _own_stderr(row: TaskComparison) -> float:
     from scipy.special import stdtrit
 
     low, high = row.candidate_ci
-    return (high - low) / 2 / float(stdtrit(max(1, row.n - 1), 0.975))
+    return (high - low) / 2 / float(stdtrit(_freedom(row), 0.975))
 
 
 def _needed(row: TaskComparison, alpha: float, *ways: tuple[float, bool]) -> int | None:

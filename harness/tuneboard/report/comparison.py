@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from tuneboard.compare import CandidateComparison, Comparison, Flip, TaskComparison
-from tuneboard.report.results import finite
+from tuneboard.report.numbers import finite
 
 #: Version of the JSON contract; keys may be added to it, never changed.
 SCHEMA = 1

@@ -9,7 +9,8 @@ from typing import TypeAlias
 
 from tuneboard.compare import CandidateComparison, Comparison, Flip, TaskComparison
 from tuneboard.report.markdown import escaped, fenced, markdown_table
-from tuneboard.report.tables import format_table, harmless
+from tuneboard.report.numbers import number, p_value
+from tuneboard.report.tables import format_table, harmless, listed, one_line
 
 _MARKS = {"improved": "▲", "regressed": "▼", "equivalent": "≈", "inconclusive": "?"}
 _LEGEND = (
@@ -41,7 +42,7 @@ def format_comparison(comparison: Comparison, flips: Sequence[Flip] = ()) -> str
         comparison: One candidate gets a table with every figure, several get one column each.
         flips: Samples that changed, to list below.
     """
-    return _report(comparison, flips, _Style(format_table, str, str, _indented))
+    return _report(comparison, flips, _Style(format_table, one_line, one_line, _indented))
 
 
 def comparison_markdown(comparison: Comparison, flips: Sequence[Flip] = ()) -> str:
@@ -64,7 +65,7 @@ def _report(comparison: Comparison, flips: Sequence[Flip], style: _Style) -> str
     if valid:
         parts.append(_LEGEND)
     parts += [_flip(flip, style) for flip in flips]
-    return "\n\n".join(parts)
+    return harmless("\n\n".join(parts))
 
 
 def _single(base: str, candidate: CandidateComparison, style: _Style) -> str:
@@ -77,13 +78,13 @@ def _single(base: str, candidate: CandidateComparison, style: _Style) -> str:
             f"{row.n:,}",
             _score(row.base, row.base_ci),
             _score(row.candidate, row.candidate_ci),
-            _number(row.delta, "+"),
-            f"{_number(row.effect.ci[0], '+')} to {_number(row.effect.ci[1], '+')}",
-            _p_value(row.effect.p),
-            _p_value(row.p_adjusted),
+            number(row.delta, "+"),
+            f"{number(row.effect.ci[0], '+')} to {number(row.effect.ci[1], '+')}",
+            p_value(row.effect.p),
+            p_value(row.p_adjusted),
             row.fixed,
             row.broke,
-            _number(row.effect.mde),
+            number(row.effect.mde),
             _noise(row),
             _status(row),
         ]
@@ -109,7 +110,7 @@ def _several(comparison: Comparison, valid: Sequence[CandidateComparison], style
                 _label(first),
                 _metric(first),
                 f"{first.n:,}",
-                _number(first.base) + _place(places.get(comparison.base)),
+                number(first.base) + _place(places.get(comparison.base)),
                 *(_compact(row, places.get(one.name)) for row, one in zip(known, valid, strict=True)),
             ]
         )
@@ -123,8 +124,8 @@ def _forgetting(valid: Sequence[CandidateComparison], style: _Style) -> str:
     rows = [
         [
             one.name,
-            "-" if one.forgetting.target_gain is None else _number(one.forgetting.target_gain, "+"),
-            "-" if one.forgetting.guard_loss is None else _number(one.forgetting.guard_loss),
+            "-" if one.forgetting.target_gain is None else number(one.forgetting.target_gain, "+"),
+            "-" if one.forgetting.guard_loss is None else number(one.forgetting.guard_loss),
             one.forgetting.front,
             ", ".join(one.forgetting.gained) or "-",
             ", ".join(one.forgetting.lost) or "-",
@@ -145,7 +146,7 @@ def _notes(comparison: Comparison) -> list[str]:
         for refusal in one.refused:
             name = refusal.task if refusal.metric is None else f"{refusal.task} {refusal.metric}"
             reasons.setdefault(refusal.reason, []).append(name)
-        notes += [f"{one.name} on {_listed(tasks)}: {reason}" for reason, tasks in reasons.items()]
+        notes += [f"{one.name} on {listed(tasks)}: {reason}" for reason, tasks in reasons.items()]
         notes += [f"{one.name}: {note}" for note in one.notes]
         said: dict[str, list[str]] = {}
         tests: dict[str, list[str]] = {}
@@ -153,9 +154,9 @@ def _notes(comparison: Comparison) -> list[str]:
             tests.setdefault(f"{row.effect.test} ({row.effect.why})", []).append(row.task)
             if row.note:
                 said.setdefault(row.note, []).append(row.task)
-        notes += [f"{one.name} on {_listed(tasks)}: {note}" for note, tasks in said.items()]
+        notes += [f"{one.name} on {listed(tasks)}: {note}" for note, tasks in said.items()]
         if len(comparison.candidates) == 1:
-            notes += [f"{test}: {_listed(tasks)}" for test, tasks in tests.items()]
+            notes += [f"{test}: {listed(tasks)}" for test, tasks in tests.items()]
     return notes
 
 
@@ -170,24 +171,20 @@ def _flip(flip: Flip, style: _Style) -> str:
         ]
     )
     title = f"{flip.task} {flip.doc_id}: {flip.direction} by {flip.candidate}"
-    return f"{style.heading(title)}\n\n{style.quote(harmless(text))}"
+    return f"{style.heading(title)}\n\n{style.quote(text)}"
 
 
 def _compact(row: TaskComparison | None, place: int | None) -> str:
     if row is None:
         return "-"
     noise = " within noise" if row.within_noise else ""
-    return f"{_number(row.candidate)} {_number(row.delta, '+')} {_MARKS[row.status]}{_place(place)}{noise}"
+    return f"{number(row.candidate)} {number(row.delta, '+')} {_MARKS[row.status]}{_place(place)}{noise}"
 
 
 def _score(value: float, interval: tuple[float, float] | None) -> str:
     if interval is None or not all(map(math.isfinite, interval)):
-        return _number(value)
-    return f"{_number(value)} ±{_number((interval[1] - interval[0]) / 2)}"
-
-
-def _p_value(p: float) -> str:
-    return f"{p:.2g}" if p >= 1e-4 else "<1e-4"
+        return number(value)
+    return f"{number(value)} ±{number((interval[1] - interval[0]) / 2)}"
 
 
 def _place(place: int | None) -> str:
@@ -205,7 +202,7 @@ def _status(row: TaskComparison) -> str:
 def _noise(row: TaskComparison) -> str:
     if row.noise_floor is None:
         return ""
-    return f"±{_number(row.noise_floor)}"
+    return f"±{number(row.noise_floor)}"
 
 
 def _label(row: TaskComparison) -> str:
@@ -216,17 +213,6 @@ def _label(row: TaskComparison) -> str:
 def _metric(row: TaskComparison) -> str:
     name = row.metric if row.filter in ("none", "") else f"{row.metric},{row.filter}"
     return name if row.higher_is_better else f"{name} ↓"
-
-
-def _number(value: float, sign: str = "") -> str:
-    """Write scores with four places, perplexities and the like with four digits."""
-    if not math.isfinite(value):
-        return "?"
-    return f"{value:{sign}.4f}" if abs(value) < 10 else f"{value:{sign}.4g}"
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def _indented(text: str) -> str:

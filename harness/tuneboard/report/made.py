@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from tuneboard.report.results import finite
-from tuneboard.report.tables import format_table
+from tuneboard.report.numbers import number, with_nulls
+from tuneboard.report.tables import format_table, harmless, one_line
 
 #: Leaks and rows that are listed by name.
 _MOST_LISTED = 5
@@ -43,7 +43,7 @@ def format_made(rows: Sequence[MadeRow]) -> str:
     notes += [f"{row.name} failed: {row.reason}" for row in rows if row.status == "failed"]
     for line, names in _by_serving(made).items():
         notes.append(line if len(names) == len(made) else f"{', '.join(names)}: {line}")
-    return "\n\n".join([*blocks, "\n".join(notes)] if notes else blocks)
+    return harmless("\n\n".join([*blocks, "\n".join(map(one_line, notes))] if notes else blocks))
 
 
 def made_json(rows: Sequence[MadeRow]) -> list[dict[str, Any]]:
@@ -66,7 +66,7 @@ def made_json(rows: Sequence[MadeRow]) -> list[dict[str, Any]]:
             "status": row.status,
             "folder": row.folder,
             "reason": row.reason,
-            **{key: _clean(row.provenance.get(key)) for key in keys},
+            **{key: with_nulls(row.provenance.get(key)) for key in keys},
         }
         for row in rows
     ]
@@ -146,12 +146,4 @@ def _by_serving(made: Sequence[MadeRow]) -> dict[str, list[str]]:
 
 
 def _loss(value: float | None) -> str | None:
-    return None if value is None else f"{value:.4f}"
-
-
-def _clean(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _clean(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_clean(inner) for inner in value]
-    return finite(value) if isinstance(value, float) else value
+    return None if value is None else number(value)

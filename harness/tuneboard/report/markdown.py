@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from tuneboard.report.tables import one_line
+
 
 def markdown_table(headers: Sequence[str], rows: Sequence[Sequence[object]], align: str) -> str:
     """Lay out a table.
@@ -22,7 +24,7 @@ def escaped(text: str) -> str:
     """Return text of one line that Markdown shows as it is."""
     for char in "\\|*_`<>[]#":
         text = text.replace(char, f"\\{char}")
-    return " ".join(text.split("\n"))
+    return one_line(text)
 
 
 def fenced(text: str) -> str:

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self, TextIO
 
 from tuneboard.records import CellStatus
-from tuneboard.report.tables import format_table
+from tuneboard.report.tables import format_table, harmless
 
 if TYPE_CHECKING:
     from rich.live import Live
@@ -55,15 +55,18 @@ class Progress:
         self._pairs: dict[tuple[str, str], _Pair] = {}
         self._updates = 0
         self._count = 0
+        self._answered = 0
+        """Requests that were answered here; ``_count`` holds those of earlier runs too."""
         self._tokens = 0
         self._started = self._next_line = time.monotonic()
         self._history: deque[tuple[float, int, int]] = deque()
+        self._measured = False
         self._live: Live | None = None
 
     def __enter__(self) -> Self:
         self._started = time.monotonic()
         self._next_line = self._started + self._interval_s
-        self._history.append((self._started, self._count, self._tokens))
+        self.ready()
         if not self._quiet and self._stream.isatty():
             self._live = self._start_live()
         return self
@@ -75,17 +78,26 @@ class Progress:
             self._live.stop()
             self._live = None
         if not self._quiet and self._pairs and kind is None:
-            self._write(f"{self._totals()} in {_duration(time.monotonic() - self._started)}")
+            self._write(f"{self.totals()} in {_duration(time.monotonic() - self._started)}")
 
-    def add(self, candidate: str, task: str, total: int) -> None:
+    def add(self, candidate: str, task: str, total: int, known: int = 0) -> None:
         """Announce a candidate's work on a task.
 
         Args:
             candidate: Name of the candidate.
             task: Name of the task.
-            total: Requests that ``advance`` will count; a second call for the same pair corrects it.
+            total: Requests that ``advance`` will count, and those ``known``; a second call for a pair corrects it.
+            known: Requests that were answered before; they tell nothing of the pace.
         """
-        self._pairs.setdefault((candidate, task), _Pair(candidate, task)).total = total
+        pair = self._pairs.setdefault((candidate, task), _Pair(candidate, task))
+        pair.total = total
+        pair.count += known
+        self._count += known
+
+    def ready(self) -> None:
+        """Start the clock of the pace: what comes before, such as loading a model, is no part of it."""
+        self._history = deque([(time.monotonic(), self._answered, self._tokens)])
+        self._measured = False
 
     def advance(self, candidate: str, task: str, n: int = 1, tokens: int = 0) -> None:
         """Count answered requests.
@@ -104,6 +116,7 @@ class Progress:
         pair.count += n
         pair.tokens += tokens
         self._count += n
+        self._answered += n
         self._tokens += tokens
         if self._live is None and time.monotonic() >= self._next_line:
             self._plain_line()
@@ -119,7 +132,7 @@ class Progress:
         if self._quiet:
             return
         if self._live is not None:
-            self._live.console.print(line, markup=False, highlight=False, soft_wrap=True)
+            self._live.console.print(harmless(line), markup=False, highlight=False, soft_wrap=True)
         else:
             self._write(line)
 
@@ -137,7 +150,7 @@ class Progress:
             format_table(("task", "candidate", "answered", "", "tokens"), rows, "llrlr").splitlines() if rows else []
         )
         more = [f"... and {len(at_work) - len(shown)} more at work"] if len(at_work) > len(shown) else []
-        return [*table, *more, self._totals() + self._pace()]
+        return [*table, *more, self.totals() + self._pace()]
 
     def _start_live(self) -> Live:
         from rich.console import Console
@@ -160,35 +173,46 @@ class Progress:
             return
         newest = max(self._pairs.values(), key=lambda pair: pair.touched)
         at_work = f"; now {newest.task} of {newest.candidate}" if newest.touched and newest.status is None else ""
-        self._write(self._totals() + self._pace() + at_work)
+        # This comes with the first answer of a batch, whose others follow at once: the time left, told from the first
+        # batch, would be many times too long.
+        self._write(self.totals() + self._pace(estimate=self._measured) + at_work)
 
-    def _totals(self) -> str:
+    @property
+    def begun(self) -> bool:
+        """Whether anything was answered, or reused."""
+        return bool(self._count) or any(pair.status is not None for pair in self._pairs.values())
+
+    def totals(self) -> str:
+        """Return how many results and requests there are of how many."""
         # A copy, since the drawing thread comes here while the evaluation adds pairs.
         pairs = self._pairs.copy().values()
         finished = sum(pair.status is not None for pair in pairs)
         total = sum(pair.count if pair.status else max(pair.total, pair.count) for pair in pairs)
         return f"{finished} of {len(pairs)} results, {self._count:,} of {total:,} requests"
 
-    def _pace(self) -> str:
-        """Return tokens a second over the last half minute and the time left at that pace."""
-        now = time.monotonic()
-        self._history.append((now, self._count, self._tokens))
-        while len(self._history) > 2 and now - self._history[1][0] > _RATE_WINDOW_S:
-            self._history.popleft()
-        since, count, tokens = self._history[0]
-        seconds = max(now - since, 1e-9)
+    def _pace(self, estimate: bool = True) -> str:
+        """Return tokens a second over the last half minute and the time left at that pace; nothing before an answer."""
+        now, history = time.monotonic(), self._history
+        history.append((now, self._answered, self._tokens))
+        while len(history) > 2 and now - history[1][0] > _RATE_WINDOW_S:
+            history.popleft()
+        since, before, tokens = history[0]
+        answered, seconds = self._answered - before, max(now - since, 1e-9)
+        if not answered:
+            return ""
+        self._measured = True
         left = sum(max(0, pair.total - pair.count) for pair in self._pairs.copy().values() if pair.status is None)
         text = f", {_thousands((self._tokens - tokens) / seconds)} tokens/s"
-        if left and self._count > count:
-            text += f", about {_duration(left * seconds / (self._count - count))} left"
+        if left and estimate:
+            text += f", about {_duration(left * seconds / answered)} left"
         return text
 
     def _write(self, line: str) -> None:
         # A closed or full stderr must not end an evaluation that can still save its results.
         try:
-            self._stream.write(f"{line}\n")
+            self._stream.write(f"{harmless(line)}\n")
             self._stream.flush()
-        except OSError:
+        except (OSError, ValueError):
             self._quiet = True
 
 

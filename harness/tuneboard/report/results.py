@@ -9,7 +9,8 @@ from typing import Any
 
 from tuneboard.headline import headline_metric
 from tuneboard.records import MetricValue, TaskResult
-from tuneboard.report.tables import format_table
+from tuneboard.report.numbers import finite, number
+from tuneboard.report.tables import format_table, listed, one_line
 
 #: Version of the JSON contract; keys may be added to it, never changed.
 SCHEMA = 1
@@ -36,14 +37,14 @@ def format_results(
         members: Also show the tasks of which a group is shown.
 
     Returns:
-        The table and, below it, what its marks mean.
+        The table and, below it, what its marks mean, why results are missing, and where prompts were cut.
     """
     if not results:
         return "no results"
     names = list(dict.fromkeys(result.candidate.name for result in results))
     base = base if base is not None else names[0]
     cells = {(result.task.name, result.candidate.name): result for result in results}
-    hidden = set() if members else {name for result in results for name in result.members}
+    hidden = set() if members else _members(results)
     rows = []
     for task in dict.fromkeys(result.task.name for result in results if result.task.name not in hidden):
         of_task = {name: cells[task, name] for name in names if (task, name) in cells}
@@ -54,7 +55,26 @@ def format_results(
         columns = [_cell(of_task.get(name), shown.get(name), shown.get(base), name == base) for name in names]
         rows.append([task, label, f"{size:,}", *columns])
     table = format_table(["task", "metric", "n", *names], rows, "llr" + "l" * len(names))
-    return "\n".join([table, *_footnotes(results)])
+    return "\n".join([table, *map(one_line, [*_footnotes(results), *cut_notes(results)])])
+
+
+def cut_notes(results: Sequence[TaskResult]) -> list[str]:
+    """Say whose requests were cut to fit the context, and on which tasks; candidates that share all that share a line.
+
+    Args:
+        results: One per candidate and task; where a group is among them, its tasks are not named.
+    """
+    hidden = _members(results)
+    of_candidate: dict[str, list[str]] = {}
+    for result in results:
+        count, documents = result.tokens.truncated, result.n + result.failed
+        if count and result.task.name not in hidden:
+            line = f"{count:,} on {result.task.name} ({documents:,} documents)"
+            of_candidate.setdefault(result.candidate.name, []).append(line)
+    alike: dict[tuple[str, ...], list[str]] = {}
+    for name, lines in of_candidate.items():
+        alike.setdefault(tuple(lines), []).append(name)
+    return [f"{listed(names)}: requests cut to fit the context: {listed(lines)}" for lines, names in alike.items()]
 
 
 def evaluate_json(
@@ -82,9 +102,8 @@ def evaluate_json(
     }
 
 
-def finite(number: float | None) -> float | None:
-    """Return ``number``, or None where JSON has no word for it."""
-    return number if number is not None and math.isfinite(number) else None
+def _members(results: Sequence[TaskResult]) -> set[str]:
+    return {name for result in results for name in result.members}
 
 
 def _cell_json(result: TaskResult) -> dict[str, Any]:
@@ -127,24 +146,18 @@ def _cell(result: TaskResult | None, metric: MetricValue | None, base: MetricVal
         parts.append(_value(metric))
         same = base is not None and (base.metric, base.filter) == (metric.metric, metric.filter)
         if base is not None and same and not is_base and result.status != "invalid":
-            parts.append(f"({_number(metric.value - base.value, '+')})")
+            difference = metric.value - base.value
+            parts += [f"({number(difference, '+')})"] if math.isfinite(difference) else []
     if result.failed:
         parts.append(f"[{result.failed:,} failed]")
     return " ".join(parts)
 
 
 def _value(metric: MetricValue) -> str:
-    text = _number(metric.value)
+    text = number(metric.value)
     if metric.ci is not None and all(math.isfinite(bound) for bound in metric.ci):
-        text += f" ±{_number((metric.ci[1] - metric.ci[0]) / 2)}"
+        text += f" ±{number((metric.ci[1] - metric.ci[0]) / 2)}"
     return text
-
-
-def _number(value: float, sign: str = "") -> str:
-    """Write scores with four places, perplexities and the like with four digits."""
-    if not math.isfinite(value):
-        return "?"
-    return f"{value:{sign}.4f}" if abs(value) < 10 else f"{value:{sign}.4g}"
 
 
 def _footnotes(results: Sequence[TaskResult]) -> list[str]:
@@ -154,7 +167,4 @@ def _footnotes(results: Sequence[TaskResult]) -> list[str]:
     for result in results:
         if result.reason:
             reasons.setdefault((result.candidate.name, result.reason), []).append(result.task.name)
-    for (name, reason), tasks in reasons.items():
-        where = ", ".join(tasks[:3]) + (f" and {len(tasks) - 3} more" if len(tasks) > 3 else "")
-        notes.append(f"{name} on {where}: {reason}")
-    return notes
+    return notes + [f"{name} on {listed(tasks)}: {reason}" for (name, reason), tasks in reasons.items()]

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Self, TextIO
 
+from tuneboard.report.tables import harmless
+
 _BAR = 20
 #: Terminals are redrawn this often at most.
 _REDRAW_S = 0.2
@@ -67,7 +69,7 @@ class TrainingProgress:
             return
         self._next = time.monotonic() + self._interval_s
         known = dict(values) if self._validation is None else {**values, "validation_loss": self._validation}
-        line = step_line(self._name, step, steps, known)
+        line = harmless(step_line(self._name, step, steps, known))
         if not self._live:
             self._write(f"{line}\n")
             return
@@ -79,7 +81,7 @@ class TrainingProgress:
         """Write a line that stays."""
         if not self._quiet:
             self._wipe()
-            self._write(f"{line}\n")
+            self._write(f"{harmless(line)}\n")
 
     def _wipe(self) -> None:
         if self._drawn:
@@ -91,7 +93,7 @@ class TrainingProgress:
         try:
             self._stream.write(text)
             self._stream.flush()
-        except OSError:
+        except (OSError, ValueError):
             self._quiet = True
 
 

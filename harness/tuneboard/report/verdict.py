@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -10,8 +9,8 @@ from typing import Any
 from tuneboard.compare import Flip
 from tuneboard.gates import Outcome, RuleVerdict, Verdict
 from tuneboard.report.comparison import row_json
-from tuneboard.report.results import finite
-from tuneboard.report.tables import format_table, harmless
+from tuneboard.report.numbers import finite, number, p_value
+from tuneboard.report.tables import format_table, harmless, one_line
 
 #: Version of the JSON contract; keys may be added to it, never changed.
 SCHEMA = 1
@@ -56,11 +55,11 @@ def headline(verdict: Verdict) -> str:
 def verdict_text(report: GateReport) -> str:
     """Lay out a verdict for a terminal, the verdict itself first."""
     verdict = report.verdict
-    parts = [headline(verdict), "\n".join(f"  {reason}" for reason in verdict.reasons)]
+    parts = [headline(verdict), "\n".join(f"  {one_line(reason)}" for reason in verdict.reasons)]
     if any(rule.row is not None or rule.candidate_cost is not None for rule in verdict.rules):
         parts.append(format_table(HEADERS, [rule_row(rule) for rule in verdict.rules], ALIGN))
     if report.warnings:
-        parts.append("\n".join(f"warning: {warning}" for warning in report.warnings))
+        parts.append("\n".join(f"warning: {one_line(warning)}" for warning in report.warnings))
     if report.asked:
         parts.append(f"asked {sum(report.asked.values()):,} samples anew")
     return harmless("\n\n".join(part for part in parts if part))
@@ -77,7 +76,7 @@ def rule_row(rule: RuleVerdict) -> list[object]:
     shown = [number(row.base), number(row.candidate), number(row.delta, "+")]
     bound = None if rule.bound is None else number(rule.bound, "" if rule.rule == "at_least" else "+")
     p = rule.p_corrected
-    return [*lead, f"{row.n:,}", *shown, bound, limit, None if p is None else f"{p:.2g}" if p >= 1e-4 else "<1e-4"]
+    return [*lead, f"{row.n:,}", *shown, bound, limit, None if p is None else p_value(p)]
 
 
 def verdict_json(report: GateReport) -> dict[str, Any]:
@@ -98,13 +97,6 @@ def verdict_json(report: GateReport) -> dict[str, Any]:
         "seconds": finite(report.seconds),
         "asked": dict(report.asked),
     }
-
-
-def number(value: float, sign: str = "") -> str:
-    """Write scores with four places, larger numbers with four digits."""
-    if not math.isfinite(value):
-        return "?"
-    return f"{value:{sign}.4f}" if abs(value) < 10 else f"{value:{sign},.4g}"
 
 
 def _metric(rule: RuleVerdict) -> str:

@@ -3,15 +3,24 @@
 A program runs in a fresh interpreter inside namespaces of its own, entered by bubblewrap or, where that is missing, by
 ``unshare``. It sees the interpreter, the shared libraries and the installed packages, all read-only, and a small
 working folder in memory; there is no network, no ``/proc``, no other process, no file and no environment variable of
-the caller. CPU time, address space, file size, processes and output are bounded, a system-call filter refuses sockets
-and new namespaces, the clock is kept from outside, and whatever the program started dies with it. Run by root, it
-becomes a user that does not exist. It counts as passed only if it ran to its end: leaving early by ``os._exit`` or
-``sys.exit``, printing, or replacing ``assert``'s exception gains nothing.
+the caller. CPU time, address space, file size, processes and output are bounded, a system-call filter refuses sockets,
+new namespaces and other programs, the clock is kept from outside, and whatever the program started dies with it. Run by
+root, it becomes a user that does not exist.
 
-What this does not protect against: a hole in the kernel; guessing through timing what the processor does elsewhere;
-on kernels without user-namespace limits, other runs of the same user that share its limit on processes; and a program
-that is written to forge its verdict. Tests and answer share one process, as in the official scorer, so an answer can
-return objects that compare equal to everything, or find the open pipes and take the last step itself.
+It counts as passed only if it ran to its end. No word, exit code or secret inside says so: a process outside asks the
+kernel whether the thread that ran the program has returned while its process lived. So a program that its tests fail
+gains nothing by leaving early (``os._exit``, ``sys.exit``, ``atexit``), by printing or writing to every descriptor, by
+replacing builtins or ``assert``'s exception, or by what it finds in frames, modules and the garbage collector. For the
+sake of this it does not run on Python's main thread, where alone ``signal.signal`` works.
+
+What this does not protect against: a hole in the kernel; guessing through timing what the processor does elsewhere; on
+kernels without user-namespace limits, other runs of the same user that share its limit on processes; and an answer that
+is written to deceive its tests. Tests and answer share one interpreter, as in the official scorer. So an answer can
+make its tests pass: return objects that compare equal to everything, replace builtins that the tests call, or change
+the tests themselves. It can also unwind the frame below it by a trace function that raises, and by native code such as
+``ctypes`` end its thread or write to any memory. On machines other than x86_64 and aarch64, for which there is no
+filter, it can put another program in its place. Without isolation (``--unsafe-code``) it can reach everything that its
+user can, the harness included.
 """
 
 from __future__ import annotations

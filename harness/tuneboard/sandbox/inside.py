@@ -4,61 +4,38 @@ It is handed to a bare interpreter as text (``python -c``), so it imports the st
 tuneboard. The job arrives as JSON on standard input; the report leaves on a pipe that the program never holds: this
 process is process 1 of its namespace, and the program runs in a forked child that closes the pipe first.
 
-The child must say that it came to its end by reading a random token from a pipe and handing it back. The token is
-written after the fork, so no variable, frame or object of the child holds it while the program runs.
+No word of the child makes its program pass, so that there is none to steal. The program runs in a thread that returns
+if it came to its end; however else it ends, the whole child ends with it. What counts is what the kernel says of the
+child from outside: that the thread is gone and the process still lives.
 """
 
 from __future__ import annotations
 
-import contextlib
+import _thread
 import ctypes
 import json
 import math
 import os
-import platform
 import resource
 import select
 import signal
 import struct
 import sys
+import time
 import types
 from typing import Any
 
 LIBC = ctypes.CDLL(None, use_errno=True)
 REASON_LENGTH = 200
+#: Stack of the thread that runs the program: what a main thread has by default, on every machine.
+STACK_BYTES = 8 << 20
 
-# linux/mount.h, linux/prctl.h, linux/seccomp.h, linux/audit.h
+# linux/mount.h, linux/prctl.h, linux/seccomp.h
 MS_NOSUID, MS_NODEV, MS_BIND, MS_REC, MNT_DETACH = 2, 4, 0x1000, 0x4000, 2
 MOUNT_ATTR_RDONLY, MOUNT_ATTR_NOSUID, MOUNT_ATTR_NODEV = 1, 2, 4
 AT_FDCWD, AT_RECURSIVE, SYS_MOUNT_SETATTR = -100, 0x8000, 442
 PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS, PR_SET_SECCOMP, SECCOMP_MODE_FILTER = 24, 38, 22, 2
 CAPABILITY_VERSION_3 = 0x20080522
-CLONE_NEW_ANY = 0x7E020000
-ALLOW, KILL, REFUSE = 0x7FFF0000, 0x80000000, 0x00050000
-EPERM, EACCES, ENOSYS = 1, 13, 38
-
-#: System calls that the filter treats specially, by machine (asm/unistd.h).
-NUMBERS: dict[str, dict[str, Any]] = {
-    "x86_64": {
-        "audit": 0xC000003E,
-        "pivot_root": 155,
-        "socket": 41,
-        "clone": 56,
-        # ptrace, mount, umount2, add_key, request_key, keyctl, unshare, perf_event_open, setns, process_vm_readv,
-        # process_vm_writev, bpf, userfaultfd
-        "denied": (101, 165, 166, 248, 249, 250, 272, 298, 308, 310, 311, 321, 323),
-    },
-    "aarch64": {
-        "audit": 0xC00000B7,
-        "pivot_root": 41,
-        "socket": 198,
-        "clone": 220,
-        "denied": (117, 40, 39, 217, 218, 219, 97, 241, 268, 270, 271, 280, 282),
-    },
-}
-#: Same number everywhere: io_uring_setup, open_tree, move_mount, fsopen, pidfd_getfd, mount_setattr.
-DENIED_ANYWHERE = (425, 428, 429, 430, 438, 442)
-CLONE3 = 435
 
 
 def check(result: int, what: str) -> None:
@@ -88,7 +65,7 @@ def build_root(layout: dict[str, Any]) -> None:
     os.mkdir("/tmp/old")
     os.chdir("/tmp")
     # The old root moves below the new one, so that sources under the old /tmp can still be named.
-    check(LIBC.syscall(NUMBERS[platform.machine()]["pivot_root"], b".", b"old"), "pivot_root")
+    check(LIBC.syscall(layout["pivot_root"], b".", b"old"), "pivot_root")
     os.chdir("/")
     os.mkdir("/tmp")
     options = f"size={layout['bytes']},nr_inodes=4k,mode=1777"
@@ -125,45 +102,12 @@ def drop_privileges(uid: int | None) -> None:
     check(LIBC.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no_new_privs")
 
 
-def filter_program(numbers: dict[str, Any]) -> bytes:
-    """Assemble the system-call filter (classic BPF): no sockets, no new namespaces, no reaching into processes."""
-
-    def step(code: int, value: int, if_true: int = 0, if_false: int = 0) -> bytes:
-        return struct.pack("HBBI", code, if_true, if_false, value)
-
-    load, equal, at_least, any_bit, answer = 0x20, 0x15, 0x35, 0x45, 0x06
-    steps = [
-        step(load, 4),  # architecture
-        step(equal, numbers["audit"], 1, 0),
-        step(answer, KILL),
-        step(load, 0),  # number of the call
-        step(at_least, 0x40000000, 0, 1),  # the x32 calls of x86_64
-        step(answer, REFUSE | ENOSYS),
-    ]
-    for number in (*numbers["denied"], *DENIED_ANYWHERE):
-        steps += [step(equal, number, 0, 1), step(answer, REFUSE | EPERM)]
-    steps += [
-        step(equal, numbers["socket"], 0, 1),
-        step(answer, REFUSE | EACCES),
-        # Its flags lie in memory where a filter cannot look; the C library then falls back to clone.
-        step(equal, CLONE3, 0, 1),
-        step(answer, REFUSE | ENOSYS),
-        step(equal, numbers["clone"], 0, 3),
-        step(load, 16),  # flags
-        step(any_bit, CLONE_NEW_ANY, 0, 1),
-        step(answer, REFUSE | EPERM),
-        step(answer, ALLOW),
-    ]
-    return b"".join(steps)
-
-
-def filter_calls() -> None:
-    """Install the filter; on other machines than x86_64 and aarch64 the namespaces alone must do."""
-    numbers = NUMBERS.get(platform.machine())
-    if numbers is None:
+def filter_calls(program: bytes) -> None:
+    """Install a filter of system calls for this process and all that it starts; an empty one is none."""
+    if not program:
         return
-    text = ctypes.create_string_buffer(filter_program(numbers))
-    record = struct.pack("HP", (len(text) - 1) // 8, ctypes.addressof(text))
+    text = ctypes.create_string_buffer(program)
+    record = struct.pack("HP", len(program) // 8, ctypes.addressof(text))
     check(LIBC.prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, record, 0, 0), "seccomp")
 
 
@@ -179,8 +123,8 @@ def limit(limits: dict[str, Any], isolated: bool) -> None:
         resource.RLIMIT_MSGQUEUE: (0, 0),
     }
     if isolated:
-        # One more for process 1. Outside a namespace the kernel would count all processes of the user.
-        bounds[resource.RLIMIT_NPROC] = (limits["processes"] + 1,) * 2
+        # Two more: process 1 and the thread that waits. Outside a namespace the kernel would count all of the user.
+        bounds[resource.RLIMIT_NPROC] = (limits["processes"] + 2,) * 2
     for kind, bound in bounds.items():
         resource.setrlimit(kind, bound)
 
@@ -198,40 +142,55 @@ def describe(error: BaseException, source: str) -> str:
     return text.partition("\n")[0][: REASON_LENGTH - len(place)] + place
 
 
-def run(source: str, token: int, verdict: int) -> None:
-    """Run the program in this process and send the verdict; never returns."""
-    # Bound before the program can replace them.
-    write, read, leave, shorten = os.write, os.read, os._exit, describe
-    out_of_memory, anything = MemoryError, BaseException
+def run(source: str, verdict: int) -> object:
+    """Run the program; returns only if it came to its end, and else takes the process along."""
+    # Bound before the program can replace them. Where it can still replace a local variable, nothing returns either.
+    write, leave, shorten, raised, out_of_memory = os.write, os._exit, describe, sys.exception, MemoryError
+    execute: Any = exec
+    finish: Any = announce
+    message = b"failed with an exception that cannot be described"
     try:
+        write(verdict, struct.pack("I", _thread.get_native_id()))
         module = types.ModuleType("program")
         sys.modules["program"] = module
-        exec(compile(source, "<program>", "exec", dont_inherit=True, optimize=0), module.__dict__)
-        message = b"passed " + read(token, 64)
-    except out_of_memory:
-        message = b"memory "
-    except anything as error:
+        code = compile(source, "<program>", "exec", dont_inherit=True, optimize=0)
+        return execute(code, module.__dict__), finish(write, verdict)
+    except:  # noqa: E722 - whatever it is
         try:
-            message = b"failed " + shorten(error, source).encode("utf-8", "replace")
-        except anything:
-            message = b"failed with an exception that cannot be described"
+            error: Any = raised()
+            is_memory = isinstance(error, out_of_memory)
+            message = b"memory" if is_memory else b"failed " + shorten(error, source).encode("utf-8", "replace")
+        except:  # noqa: E722
+            pass
+        error = None
+    while True:
+        try:
+            try:
+                write(verdict, message)
+            finally:
+                leave(0)
+        except:  # noqa: E722
+            pass
+
+
+def announce(write: Any, verdict: int) -> None:
+    """Say that the program came to its end, which makes process 1 look whether it did."""
     try:
-        write(verdict, message)
-        sys.stdout.flush()
-    except anything:
-        # A process that the program forked may come here too, after the verdict was taken.
+        try:
+            write(verdict, b"\n")
+        finally:
+            sys.stdout.flush()
+    except:  # noqa: E722 - it may have closed both; a closed pipe says the same
         pass
-    leave(0)
 
 
-def start(job: dict[str, Any], token: tuple[int, int], verdict: tuple[int, int]) -> int:
+def start(job: dict[str, Any], verdict: tuple[int, int]) -> int:
     """Fork the child that runs the program; return its process id."""
     child = os.fork()
     if child:
         return child
     try:
-        for end in (token[1], verdict[0]):
-            os.close(end)
+        os.close(verdict[0])
         if job["isolated"]:
             # Else it could signal the process group, whose other members stand outside the namespace.
             os.setsid()
@@ -241,25 +200,68 @@ def start(job: dict[str, Any], token: tuple[int, int], verdict: tuple[int, int])
         sys.path.extend(job["site"])
         sys.argv = ["program"]
         limit(job["limits"], job["isolated"])
-        filter_calls()
+        filter_calls(bytes.fromhex(job["filter"]))
         os.write(job["report"], b'{"ready": true}\n')
         os.close(job["report"])
-        run(job["source"], token[0], verdict[1])
+        _thread.stack_size(STACK_BYTES)
+        _thread.start_new_thread(run, (job["source"], verdict[1]))
+        # Nothing that the program does wakes this thread; it keeps the process alive when the other one has ended.
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        while True:
+            signal.pause()
     except BaseException:
         sys.excepthook(*sys.exc_info())
     finally:
         os._exit(1)
 
 
-def follow(child: int, report: int, seconds: float) -> dict[str, Any]:
-    """Wait for the child, at most ``seconds`` and only as long as somebody reads the report."""
+def is_gone(thread: int) -> bool:
+    """Return whether there is no such thread."""
+    try:
+        os.getpriority(os.PRIO_PROCESS, thread)
+    except ProcessLookupError:
+        return True
+    return False
+
+
+def lives(process: int) -> bool:
+    """Return whether a process lives, by stopping it: one that is dying cannot be stopped."""
+    os.kill(process, signal.SIGSTOP)
+    found = os.waitid(os.P_PID, process, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+    return found is not None and found.si_code == os.CLD_STOPPED
+
+
+def follow(child: int, verdict: int, report: int, seconds: float) -> dict[str, Any]:
+    """Wait for the program's end, at most ``seconds`` and only as long as somebody reads the report."""
+    deadline = time.monotonic() + seconds
+    end = os.pidfd_open(child)
     watch = select.poll()
-    watch.register(os.pidfd_open(child), select.POLLIN)
-    watch.register(report, 0)
-    watch.poll(seconds * 1000)
+    for file, event in ((end, select.POLLIN), (verdict, select.POLLIN), (report, 0)):
+        watch.register(file, event)
+    name = os.read(verdict, 4)
+    thread = struct.unpack("I", name)[0] if name else child
+    message, told, passed = b"", False, False
+    while (left := deadline - time.monotonic()) > 0:
+        # The end of a thread wakes nobody. It comes soon after it was announced.
+        ready = dict(watch.poll(1 if told else left * 1000))
+        if verdict in ready:
+            chunk = os.read(verdict, 4096)
+            message, told = (message + chunk)[:4096], True
+            if not chunk:
+                watch.unregister(verdict)
+        if passed := told and is_gone(thread) and lives(child):
+            break
+        if end in ready or report in ready:
+            break
     os.kill(child, signal.SIGKILL)  # Does nothing to one that has ended: it is not reaped yet.
     _, status, usage = os.wait4(child, 0)
-    return {"code": os.waitstatus_to_exitcode(status), "cpu": usage.ru_utime + usage.ru_stime}
+    kind, _, reason = message.strip(b"\n").decode("utf-8", "replace").partition(" ")
+    if passed:
+        kind, reason = "passed", ""
+    elif kind not in ("", "failed", "memory"):
+        kind, reason = "failed", "the program forged its verdict"
+    cpu_s = usage.ru_utime + usage.ru_stime
+    return {"code": os.waitstatus_to_exitcode(status), "cpu": cpu_s, "verdict": kind, "reason": reason}
 
 
 def main() -> None:
@@ -275,21 +277,11 @@ def main() -> None:
         drop_privileges(job["uid"])
     else:
         check(LIBC.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no_new_privs")
-    token, verdict = os.pipe(), os.pipe()
-    child = start(job, token, verdict)
+    verdict = os.pipe()
+    child = start(job, verdict)
     os.close(verdict[1])
-    secret = os.urandom(16).hex().encode()
-    os.write(token[1], secret)
     # The harness stops the clock from outside; this is for the case that the harness itself has died.
-    result = follow(child, report, job["limits"]["wall_s"] + 5)
-    os.set_blocking(verdict[0], False)
-    message = b""
-    with contextlib.suppress(BlockingIOError):
-        message = os.read(verdict[0], 4096)
-    if message.startswith(b"passed") and message != b"passed " + secret:
-        message = b"failed the program forged its verdict"
-    kind, _, reason = message.partition(b" ")
-    result.update(verdict=kind.decode("utf-8", "replace"), reason=reason.decode("utf-8", "replace"))
+    result = follow(child, verdict[0], report, job["limits"]["wall_s"] + 5)
     os.write(report, json.dumps(result).encode() + b"\n")
     os._exit(0)
 

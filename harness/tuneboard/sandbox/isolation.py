@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from tuneboard.sandbox.syscalls import numbers
+
 Method = Literal["bubblewrap", "unshare", "none"]
 
 #: What installs or allows isolation; part of every refusal.
@@ -46,6 +48,8 @@ _ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
+    # The thread that runs the program would else put 64 MiB of address space aside for itself.
+    "MALLOC_ARENA_MAX": "1",
 }
 _runs = itertools.count()
 
@@ -90,10 +94,13 @@ def entry(method: Method, file_mib: int) -> Entry:
     job: dict[str, Any] = {"isolated": True, "layout": None, "uid": uid, "site": site}
     if method == "bubblewrap":
         return Entry((*first, *_bubblewrap(privileged, file_mib), *python), environment, job)
+    known = numbers()
     job["layout"] = {
         "binds": [(path, path, path in _DEVICES) for path in (*_visible(), *_DEVICES)],
         "links": [*_links(), ("/dev/shm", "/tmp")],
         "bytes": file_mib << 20,
+        # 0x7FFFFFFF is no system call: refused where the machine is not known.
+        "pivot_root": known.pivot_root if known else 0x7FFFFFFF,
     }
     user = () if privileged else ("--user", "--map-root-user")
     spaces = ("--mount", "--pid", "--net", "--ipc", "--uts", "--cgroup", "--fork", "--kill-child=KILL")

@@ -19,6 +19,7 @@ from typing import Any
 from tuneboard.errors import SandboxError
 from tuneboard.sandbox.isolation import Method, entry
 from tuneboard.sandbox.outcome import Limits, Outcome
+from tuneboard.sandbox.syscalls import call_filter
 
 _REPORT_BYTES = 1 << 16
 _CHUNK = 1 << 16
@@ -42,6 +43,7 @@ def execute(source: str, limits: Limits, method: Method) -> Outcome:
         report, report_end = _pipe(stack)
         output, output_end = _pipe(stack)
         job = {**way.job, "source": source, "limits": dataclasses.asdict(limits), "report": report_end}
+        job["filter"] = call_filter().hex()
         began = time.monotonic()
         try:
             process = subprocess.Popen(

@@ -49,6 +49,7 @@ from tuneboard.stats.sequential import (
 )
 from tuneboard.stats.single import (
     Interval,
+    clustered_score,
     group_interval,
     mean_interval,
     pass_at_k,
@@ -90,6 +91,7 @@ __all__ = [
     "bounds_of_gains",
     "bounds_of_scores",
     "chance_to_pass",
+    "clustered_score",
     "clustered_t",
     "detectable_flips",
     "detectable_mean",

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TypeAlias
 
 from tuneboard.stats.checks import check_confidence, normal_quantile
+from tuneboard.stats.means import clustered_t
 
 Interval: TypeAlias = "tuple[float, float]"
 
@@ -82,6 +83,29 @@ def single_score(values: Sequence[float], confidence: float = 0.95) -> tuple[flo
     if all(value in (0, 1) for value in values):
         return stderr, wilson_interval(sum(map(int, values)), len(values), confidence)
     return stderr, mean_interval(values, confidence)
+
+
+def clustered_score(
+    values: Sequence[float], clusters: Sequence[str], confidence: float = 0.95
+) -> tuple[float, Interval | None]:
+    """Return standard error and interval of the mean of scores that depend on each other inside clusters.
+
+    Where all scores are equal, nothing tells how they vary; the interval is then that of one sample per cluster.
+
+    Source: Miller 2024, "Adding error bars to evals" (arXiv 2411.00640).
+
+    Args:
+        values: One score per sample.
+        clusters: The cluster of each sample, at least 2 different ones.
+        confidence: Coverage, between 0 and 1.
+
+    Raises:
+        ValueError: The lengths differ, or there are fewer than 2 clusters.
+    """
+    found = clustered_t(values, clusters)
+    if min(values) == max(values):
+        return 0.0, single_score(values[: len(set(clusters))], confidence)[1]
+    return found.stderr, found.interval(confidence)
 
 
 def pooled_stderr(stderrs: Sequence[float], sizes: Sequence[int]) -> float | None:

@@ -165,10 +165,7 @@ class ScoreArrays:
 
     def _clusters(self, block: Block, config: Mapping[str, Any], doc_ids: Integers) -> tuple[str, ...] | None:
         """Return what the documents share, where the task's metadata names a column of it and it was kept."""
-        if not (config.get("metadata") or {}).get("cluster"):
-            return None
-        columns = {row[0] for row in self.connection.execute("DESCRIBE documents").fetchall()}
-        if "cluster" not in columns:
+        if not names_cluster(config):
             return None
         found = dict(
             self.connection.execute(
@@ -176,7 +173,7 @@ class ScoreArrays:
             ).fetchall()
         )
         clusters = [found.get(doc) for doc in doc_ids.tolist()]
-        return None if None in clusters or len(set(clusters)) < 2 else tuple(map(str, clusters))
+        return None if None in clusters else tuple(map(str, clusters))
 
 
 def _average(table: Floats) -> Floats:
@@ -201,6 +198,11 @@ def _scatter(values: Sequence[float]) -> float:
     import numpy as np
 
     return float(np.var(values, ddof=1)) if len(values) > 1 else np.nan
+
+
+def names_cluster(config: Mapping[str, Any]) -> bool:
+    """Tell whether a task's config names a column that its documents share values of."""
+    return bool((config.get("metadata") or {}).get("cluster"))
 
 
 def name_of(metric: MetricValue) -> MetricName:

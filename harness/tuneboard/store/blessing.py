@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from tuneboard.errors import DataError
 from tuneboard.records import MetricValue, fingerprint
 from tuneboard.store.baselines import SCHEMA, Baseline, baseline_path
-from tuneboard.store.blessed import hashed_config
+from tuneboard.store.blessed import hashed_config, packed
 from tuneboard.store.cells import CellRow, find_cells, newest
 from tuneboard.store.database import reading, rows_as_dicts
 from tuneboard.store.results import load_metrics
@@ -100,7 +100,7 @@ def _entry(
         "failed": cell.failed,
         "created": cell.created.isoformat(),
         "members": list(cell.members),
-        "docs": _packed(ids),
+        "docs": packed(ids),
         "metrics": [_metric_entry(metric, ids, scores, details) for metric in metrics],
     }
 
@@ -122,17 +122,6 @@ def _metric_entry(
     if all(one in (0.0, 1.0, None) for one in values):
         return entry | {"scores": "".join("-" if one is None else "01"[int(one)] for one in values)}
     return entry | {"scores": values}
-
-
-def _packed(ids: Sequence[int]) -> str:
-    """Write ascending ids as ranges: ``0-163`` or ``3,7-9``."""
-    ranges: list[list[int]] = []
-    for one in ids:
-        if ranges and ranges[-1][1] == one - 1:
-            ranges[-1][1] = one
-        else:
-            ranges.append([one, one])
-    return ",".join(str(low) if low == high else f"{low}-{high}" for low, high in ranges)
 
 
 def _text(content: Mapping[str, Any], digest: str) -> str:

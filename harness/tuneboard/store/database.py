@@ -36,6 +36,7 @@ def reading(db: Path, wait_s: float = WAIT_S) -> Iterator[duckdb.DuckDBPyConnect
     """
     if not db.exists():
         raise StoreError(f"no database at {db}; run: tuneboard evaluate --model MODEL --suite quick --db {db}")
+    _refuse_foreign(db, wait_s)
     with ExitStack() as stack:
         connection = stack.enter_context(_shared(db, wait_s))
         if needs_migration(connection):
@@ -61,6 +62,7 @@ def writing(db: Path, wait_s: float = WAIT_S) -> Iterator[duckdb.DuckDBPyConnect
         db.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StoreError(f"cannot make the folder of {db}: {error.strerror}; name another file with --db") from error
+    _refuse_foreign(db, wait_s)
     with database_lock(db, "write", wait_s), _clear_errors(db):
         if not db.exists():
             _create(db)
@@ -96,6 +98,24 @@ def rows_as_dicts(
 def _shared(db: Path, wait_s: float) -> Iterator[duckdb.DuckDBPyConnection]:
     with database_lock(db, "read", wait_s), _clear_errors(db), _connect(db, True, wait_s) as connection:
         yield connection
+
+
+def _refuse_foreign(db: Path, wait_s: float) -> None:
+    """Refuse a file that is no database of ours before lock files are put beside it."""
+    with _clear_errors(db):
+        try:
+            with db.open("rb") as file:
+                start = file.read(12)
+        except (FileNotFoundError, PermissionError):
+            return  # opening it tells more
+        if start.startswith(b"SQLite"):
+            raise StoreError(f"{db} is not a DuckDB database but one of SQLite; name another file with --db")
+        if start and start[8:] != b"DUCK":
+            raise StoreError(f"{db} is not a DuckDB database; move it away or name another file with --db")
+        # One that was in use here before has its lock already, and is looked at once that is held.
+        if start and not Path(f"{os.path.realpath(db)}.lock").exists():
+            with _connect(db, True, wait_s) as connection:
+                needs_migration(connection)
 
 
 def _create(db: Path) -> None:

@@ -27,11 +27,13 @@ def result_rows(
         StoreError: The database is missing or cannot be read.
     """
     found = queries.newest(queries.cells(db, run=run, candidate=candidate, task=task))
+    runs = {row.id: row for row in queries.runs(db)}
+    sizes = {row.fingerprint: row.n_docs for row in queries.tasks(db)}
     metrics: dict[tuple[str, str], list[MetricValue]] = {}
     for row in queries.metrics(db, run=run, candidate=candidate, task=task):
         metrics.setdefault((row.cell.id, row.cell.candidate), []).append(row.metric)
     return [
-        _result_row(cell, metric)
+        _result_row(cell, metric) | {"n_docs": sizes.get(cell.task_fingerprint)} | _asked(runs.get(cell.run))
         for cell in found
         for metric in metrics.get((cell.id, cell.candidate)) or [None]  # type: ignore[list-item]
     ]
@@ -143,4 +145,20 @@ def _result_row(cell: queries.CellRow, metric: MetricValue | None) -> dict[str, 
         "run": cell.run,
         "created": cell.created.isoformat(timespec="seconds") + "Z",
         "cell": cell.id,
+        "truncated": cell.tokens.truncated,
+    }
+
+
+def _asked(run: queries.RunRow | None) -> dict[str, Any]:
+    """Return the settings of the run that computed a result; None where it did not note them."""
+    settings = run.settings if run else {}
+    prompts = settings.get("prompts") or {}
+    return {
+        "seed": run.seeds.get("fewshot") if run else None,
+        "limit": settings.get("limit"),
+        "chat_template": prompts.get("apply_chat_template"),
+        "fewshot_as_multiturn": prompts.get("fewshot_as_multiturn"),
+        "system_instruction": prompts.get("system_instruction"),
+        "gen_kwargs": settings.get("gen_kwargs") or None,
+        "max_length": settings.get("max_length"),
     }

@@ -21,6 +21,7 @@ from tuneboard.records import (
     SampleScore,
     TaskRef,
     TaskResult,
+    cluster_name,
     fingerprint,
 )
 from tuneboard.store.lm_eval_logs import LoggedRun, LoggedSample, find_runs, read_samples
@@ -81,7 +82,7 @@ def _task_result(run: LoggedRun, task: str, candidate: Candidate) -> TaskResult:
         names.setdefault(filter_name, []).append(metric)
     logged = read_samples(run.samples[task], names)
     ref = _ref(run, task, logged)
-    samples = _samples(logged, ref)
+    samples = _samples(logged, ref, _cluster_column(run, task))
     ids = [sample.doc_id for sample in logged]
     config = run.of("configs", task) or {}
     key = CellKey(
@@ -107,6 +108,9 @@ def _task_result(run: LoggedRun, task: str, candidate: Candidate) -> TaskResult:
 
 def _ref(run: LoggedRun, task: str, logged: Sequence[LoggedSample]) -> TaskRef:
     config = {key: value for key, value in (run.of("configs", task) or {}).items() if key not in ("metadata", "task")}
+    # Of the metadata, which hold the model's arguments too, this alone says something of the samples.
+    if column := _cluster_column(run, task):
+        config["metadata"] = {"cluster": column}
     # In the config, and not as the hash of the data: where these differ, a limit or the examples may be the reason.
     config["documents"] = fingerprint(
         [[one.doc_id, *(one.first.get(key) for key in ("doc_hash", "prompt_hash", "target_hash"))] for one in logged]
@@ -143,7 +147,12 @@ def _arguments(line: Mapping[str, Any]) -> list[list[Any]]:
     return lists or [[""]]
 
 
-def _samples(logged: Sequence[LoggedSample], ref: TaskRef) -> tuple[SampleScore, ...]:
+def _cluster_column(run: LoggedRun, task: str) -> str | None:
+    found = ((run.of("configs", task) or {}).get("metadata") or {}).get("cluster")
+    return str(found) if found else None
+
+
+def _samples(logged: Sequence[LoggedSample], ref: TaskRef, column: str | None) -> tuple[SampleScore, ...]:
     seen: Counter[str] = Counter()
     out = []
     for one in logged:
@@ -158,6 +167,7 @@ def _samples(logged: Sequence[LoggedSample], ref: TaskRef) -> tuple[SampleScore,
             prompt=prompt,
             choices=tuple(str(each[1]) for each in arguments if len(each) > 1) if pairs else (),
             target=str(one.first["target"]),
+            cluster=None if column is None else cluster_name((one.first.get("doc") or {}).get(column), one.doc_id),
         )
         seen[doc_hash] += 1
         resps = one.first["resps"] if isinstance(one.first["resps"], list) else []

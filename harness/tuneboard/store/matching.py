@@ -164,16 +164,21 @@ def _mismatch(theirs: CellRow, mine: CellRow, refs: Mapping[str, Mapping[str, An
     base, candidate = names
     advice = "evaluate both the same way (finished answers are reused), or name a run with --run"
     if theirs.task_fingerprint != mine.task_fingerprint:
-        return f"asked in different ways: {_task_difference(theirs, mine, refs, names)}; {advice}"
+        difference = task_difference(refs[theirs.task_fingerprint], refs[mine.task_fingerprint], names)
+        return f"asked in different ways: {difference}; {advice}"
     if theirs.documents != mine.documents:
         return f"different documents: {theirs.n:,} of '{base}', {mine.n:,} of '{candidate}'; {advice}"
     return f"generation settings differ between '{base}' and '{candidate}'; {advice}"
 
 
-def _task_difference(
-    theirs: CellRow, mine: CellRow, refs: Mapping[str, Mapping[str, Any]], names: tuple[str, str]
-) -> str:
-    a, b = refs[theirs.task_fingerprint], refs[mine.task_fingerprint]
+def task_difference(a: Mapping[str, Any], b: Mapping[str, Any], names: tuple[str, str]) -> str:
+    """Say how two tasks of one name differ.
+
+    Args:
+        a: A task's row in the database.
+        b: Another one.
+        names: Of the candidates that were asked them.
+    """
     for key, label in (("num_fewshot", "few-shot examples"), ("version", "task version")):
         if a[key] != b[key]:
             return f"{label} {a[key]} of '{names[0]}', {b[key]} of '{names[1]}'"

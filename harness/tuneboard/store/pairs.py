@@ -20,7 +20,7 @@ from tuneboard.compare.scores import (
 )
 from tuneboard.config import SuiteTask
 from tuneboard.errors import DataError, UnknownName
-from tuneboard.store.arrays import ScoreArrays, name_of
+from tuneboard.store.arrays import ScoreArrays, name_of, names_cluster
 from tuneboard.store.baselines import Baseline
 from tuneboard.store.blessed import (
     baseline_cells,
@@ -76,11 +76,15 @@ def load_scores(
         loaded = ScoreArrays(connection, choice)
         if baseline:
             _add(loaded, baseline)
-        blocks = [loaded.block(block, refs[block.cells[0].task_fingerprint]) for block in choice.blocks]
+        of_block = [refs[block.cells[0].task_fingerprint] for block in choice.blocks]
+        blocks = [loaded.block(block, ref) for block, ref in zip(choice.blocks, of_block, strict=True)]
         groups = _groups(connection, choice.groups, known, baseline)
         entries = _entries(connection, choice)
         unapplied = _identical(connection, choice, blocks)
-    infos = tuple(_unapplied(info, base) if info.name in unapplied else info for info in choice.candidates)
+    lost = [block for block, ref in zip(blocks, of_block, strict=True) if _lost_clusters(block, ref)]
+    infos = tuple(
+        _unapplied(info, base) if info.name in unapplied else _with_notes(info, lost) for info in choice.candidates
+    )
     return Scores(base, infos, tuple(blocks), groups, entries, choice.order)
 
 
@@ -194,3 +198,18 @@ def _unapplied(info: CandidateInfo, base: str) -> CandidateInfo:
         "check that the adapter was loaded, then evaluate it again"
     )
     return replace(info, applied=False, reason=reason)
+
+
+def _lost_clusters(block: TaskScores, ref: Mapping[str, Any]) -> bool:
+    return block.clusters is None and bool(len(block.doc_ids)) and names_cluster(json.loads(ref["config"]))
+
+
+def _with_notes(info: CandidateInfo, lost: Sequence[TaskScores]) -> CandidateInfo:
+    tasks = [block.task for block in lost if info.name in block.names[1:]]
+    if not tasks:
+        return info
+    note = (
+        f"samples count as independent on {', '.join(tasks)}: an older tuneboard stored them without their clusters; "
+        "evaluate into another --db to have them"
+    )
+    return replace(info, notes=(*info.notes, note))

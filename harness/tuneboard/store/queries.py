@@ -25,6 +25,7 @@ __all__ = [
     "RunRow",
     "TaskRow",
     "cells",
+    "cells_and_results",
     "metrics",
     "models",
     "newest",
@@ -209,8 +210,27 @@ def results(
         UnknownName: The database has no run, candidate or task of that name.
         StoreError: The database is missing or cannot be read.
     """
+    return cells_and_results(db, run=run, candidate=candidate, task=task)[1]
+
+
+def cells_and_results(
+    db: Path, *, run: str | None = None, candidate: str | None = None, task: str | None = None
+) -> tuple[list[CellRow], list[TaskResult]]:
+    """Return all cells that fit, as ``cells`` does, and the newest results of them, as ``results`` does.
+
+    Args:
+        db: The database file.
+        run: Only what this run computed or reused.
+        candidate: Only those of the candidate of this name.
+        task: Only those of the tasks or groups of this name.
+
+    Raises:
+        UnknownName: The database has no run, candidate or task of that name.
+        StoreError: The database is missing or cannot be read.
+    """
     with reading(db) as connection:
-        return load_results(connection, newest(find_cells(connection, run=run, candidate=candidate, task=task)))
+        found = find_cells(connection, run=run, candidate=candidate, task=task)
+        return found, load_results(connection, newest(found))
 
 
 def _run_row(row: dict[str, Any], of_candidate: dict[str, dict[str, int]]) -> RunRow:

@@ -114,6 +114,7 @@ def _document_table(task_fingerprint: str, samples: Sequence[SampleScore]) -> pa
             "prompt": _texts([document.prompt for document in documents]),
             "choices": _text_lists([document.choices for document in documents]),
             "target": _texts([document.target for document in documents]),
+            "cluster": _texts([document.cluster for document in documents]),
         }
     )
 

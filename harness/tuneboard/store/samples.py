@@ -30,8 +30,8 @@ def samples(
 
     Returns:
         Records with the keys ``candidate``, ``task``, ``doc_id``, ``doc_hash``, ``occurrence``, ``prompt_hash``,
-        ``prompt``, ``choices``, ``filter``, ``status``, ``reason``, ``target``, ``responses``, ``filtered``,
-        ``metrics``. Metrics of failed samples are None.
+        ``prompt``, ``choices``, ``cluster``, ``filter``, ``status``, ``reason``, ``target``, ``responses``,
+        ``filtered``, ``metrics``. Metrics of failed samples are None.
 
     Raises:
         UnknownName: No such run, candidate, task or filter.
@@ -89,7 +89,7 @@ _Scores = dict[str, dict[str, Any]]
 def _page(db: Path, cell: CellRow, last: int | None) -> list[tuple[_Row, _Scores]]:
     with reading(db) as connection:
         rows = connection.execute(
-            f"""SELECT samples.doc_id, doc_hash, occurrence, prompt_hash, prompt, choices, target,
+            f"""SELECT samples.doc_id, doc_hash, occurrence, prompt_hash, prompt, choices, cluster, target,
                        status, reason, responses, filtered
                 FROM samples JOIN documents ON documents.doc_id = samples.doc_id AND task_fingerprint = $task
                 WHERE cell_id = $cell AND ($last IS NULL OR samples.doc_id > $last)
@@ -112,7 +112,8 @@ def _page(db: Path, cell: CellRow, last: int | None) -> list[tuple[_Row, _Scores
 
 
 def _records(cell: CellRow, names: dict[str, list[str]], row: _Row, scores: _Scores) -> Iterator[dict[str, Any]]:
-    doc_id, doc_hash, occurrence, prompt_hash, prompt, choices, target, status, reason, responses, filtered = row
+    doc_id, doc_hash, occurrence, prompt_hash, prompt, choices, cluster, target, *outcome = row
+    status, reason, responses, filtered = outcome
     answers = json.loads(responses)
     of_filter = json.loads(filtered) if filtered else {}
     for filter_name, metrics in names.items():
@@ -126,6 +127,7 @@ def _records(cell: CellRow, names: dict[str, list[str]], row: _Row, scores: _Sco
             "prompt_hash": prompt_hash,
             "prompt": prompt,
             "choices": choices,
+            "cluster": cluster,
             "filter": filter_name,
             "status": status,
             "reason": reason,

@@ -167,6 +167,26 @@ class Store:
             rows = connection.execute("SELECT DISTINCT scope FROM cells WHERE status = 'done'").fetchall()
         return frozenset(scope for (scope,) in rows)
 
+    def kin(self) -> dict[tuple[Any, ...], list[str]]:
+        """Return the scopes of all cells by who was asked a task of which name, and how: ``CellKey.asked_of``.
+
+        Tasks of one name differ where their YAML, data or scorer changed; many of their requests may be the same still.
+
+        Raises:
+            StoreError: The database is there and cannot be read.
+        """
+        if not self.path.exists():
+            return {}
+        with reading(self.path, self.wait_s) as connection:
+            rows = connection.execute(
+                """SELECT DISTINCT scope, task, candidate_fingerprint, generation, engine, dtype, quantization, repeat
+                   FROM cells WHERE kind = 'task'"""
+            ).fetchall()
+        found: dict[tuple[Any, ...], list[str]] = {}
+        for scope, *asked in rows:
+            found.setdefault(tuple(asked), []).append(scope)
+        return found
+
     def answers(self, scope: str) -> dict[str, Response]:
         """Return all answers in the finished cells of a scope, by request hash; failed ones are left out.
 

@@ -12,6 +12,8 @@ from glob import has_magic
 from pathlib import Path
 from typing import Any
 
+from datasets.exceptions import DatasetsError
+from jinja2 import UndefinedError
 from lm_eval.api.task import ConfigurableTask
 from lm_eval.tasks._factory import TaskFactory
 from lm_eval.tasks._index import Entry, Kind
@@ -20,9 +22,8 @@ from tuneboard.errors import ConfigError, DataError
 from tuneboard.suites.faults import explained, readable, refuse_unknown_keys, refuse_urls, unknown
 from tuneboard.suites.index import IndexEntry
 from tuneboard.suites.mirror import Mirror, Splits
+from tuneboard.suites.sources import FILE_BUILDERS, data_source, local_files, missing_column
 
-#: Builders of ``datasets`` that read local files; a task that names one never reads from the mirror.
-_FILE_BUILDERS = frozenset({"json", "csv", "parquet", "text", "arrow", "pandas", "xml", "imagefolder", "audiofolder"})
 _STRUCTURE = ("tag", "group", "task_list")
 _KINDS = {"task": Kind.TASK, "class": Kind.PY_TASK, "group": Kind.GROUP, "tag": Kind.TAG}
 
@@ -44,6 +45,12 @@ class SuppliedTask:
     reads_mirror = False
     fewshot_seed: int | None = None
 
+    def __init__(self, **given: Any) -> None:
+        try:
+            super().__init__(**given)
+        except UndefinedError as error:
+            raise missing_column(self, error) or error from error
+
     def download(self, *args: Any, **kwargs: Any) -> None:
         """Open the data set in the mirror, or load it as lm-eval does."""
         this: Any = self
@@ -51,9 +58,14 @@ class SuppliedTask:
         path, name = this.DATASET_PATH, this.DATASET_NAME
         own = callable(getattr(config, "custom_dataset", None))
         if self.mirror is None or own or path is None or _is_local(path, self.mirror):
-            if self.mirror is not None and path in _FILE_BUILDERS:
+            if self.mirror is not None and path in FILE_BUILDERS:
                 refuse_urls(config)
-            super().download(*args, **kwargs)  # type: ignore[misc]
+            try:
+                super().download(*args, **kwargs)  # type: ignore[misc]
+            except ValueError as error:
+                if path not in FILE_BUILDERS:
+                    raise
+                raise DatasetsError(str(error)) from error  # such as for a file without rows
             if isinstance(this.dataset, dict) and not isinstance(this.dataset, Splits):
                 this.dataset = _watched(this.dataset, this)
             return
@@ -75,7 +87,13 @@ class SuppliedTask:
         """The documents to evaluate; lm-eval would process them anew at each look."""
         kept = self.__dict__.get("_kept_docs")
         if kept is None:
-            kept = self.__dict__["_kept_docs"] = super().eval_docs  # type: ignore[misc]
+            kept = super().eval_docs  # type: ignore[misc]
+            if len(kept) == 0:
+                raise DataError(
+                    f"task '{_name(self)}' has no documents: {data_source(self)} has no rows, or its process_docs "
+                    "drops them all; put rows there, or name another test_split in the YAML"
+                )
+            self.__dict__["_kept_docs"] = kept
         return kept
 
 
@@ -91,6 +109,8 @@ class TaskBuilder(TaskFactory):
         self.mirror = mirror
         self.num_fewshot: int | None = None
         """Asked for by the suite entry that is being built; None keeps each task's own number."""
+        self.fixed: list[str] = []
+        """Tasks that keep 0 although another number was asked for."""
 
     def _build_task(self, entry: Entry, overrides: dict[str, Any] | None) -> Any:
         config = self._load_full_config(entry, overrides)
@@ -99,11 +119,13 @@ class TaskBuilder(TaskFactory):
         refuse_unknown_keys(config, entry)
         _resolve_files(config, entry)
         shots = settled_fewshot(config.get("num_fewshot"), self.num_fewshot)
+        if self.num_fewshot and not shots:
+            self.fixed.append(config["task"])
         base = config.get("class", ConfigurableTask)
         supplied = {"mirror": self.mirror, "shows_examples": shots > 0, "__module__": base.__module__}
         cls: Any = type(base.__name__, (SuppliedTask, base), supplied)
         takes_config = "config" in inspect.signature(base.__init__).parameters
-        with explained(config["task"]):
+        with explained(config["task"], local_files(config)):
             task = cls(config=config) if takes_config else cls()
         if hasattr(task.config, "task"):
             task.config.task = config["task"]
@@ -137,7 +159,7 @@ def settled_fewshot(own: int | None, asked: int | None) -> int:
 
 
 def _is_local(path: str, mirror: Mirror) -> bool:
-    return path in _FILE_BUILDERS or (not (mirror.root / path).is_dir() and Path(path).expanduser().exists())
+    return path in FILE_BUILDERS or (not (mirror.root / path).is_dir() and Path(path).expanduser().exists())
 
 
 def _name(task: Any) -> str:
@@ -158,7 +180,7 @@ def _watched(loaded: dict[str, Any], task: Any) -> Splits:
 def _resolve_files(config: dict[str, Any], entry: Entry) -> None:
     """Read relative ``data_files`` and ``data_dir`` from the task's folder, if they stand there, else from here."""
     given = config.get("dataset_kwargs")
-    if entry.yaml_path is None or config.get("dataset_path") not in _FILE_BUILDERS or not isinstance(given, dict):
+    if entry.yaml_path is None or config.get("dataset_path") not in FILE_BUILDERS or not isinstance(given, dict):
         return
     folder = Path(entry.yaml_path).parent
 

@@ -69,8 +69,8 @@ def readable(entry: Entry) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def explained(task: str) -> Iterator[None]:
-    """Explain what keeps a task from being built out of its config and data."""
+def explained(task: str, files: str = "") -> Iterator[None]:
+    """Explain what keeps a task from being built out of its config and data, which may be local files."""
     shown = datasets.are_progress_bars_disabled()
     datasets.disable_progress_bars()
     try:
@@ -80,9 +80,10 @@ def explained(task: str) -> Iterator[None]:
     except ImportError as error:
         raise _missing_module(task, error) from error
     except (OSError, datasets.exceptions.DatasetsError) as error:
-        raise DataError(
-            f"task '{task}': its data set cannot be loaded ({_line(error)}); check the network, or give --mirror DIR"
-        ) from error
+        # Where a file cannot be parsed, the error itself says only that something was being generated.
+        reason = _line(error.__cause__ or error)
+        advice = f"check that {files} is there, whole and not empty" if files else "check the network, or give --mirror"
+        raise DataError(f"task '{task}': its data set cannot be loaded ({reason}); {advice}") from error
     except Exception as error:
         raise DataError(f"task '{task}' cannot be built: {type(error).__name__}: {_line(error)}") from error
     finally:

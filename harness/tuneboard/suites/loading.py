@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
@@ -57,6 +57,8 @@ class LoadedTasks:
     """Of leaves and of groups; None is the default of the task."""
     generation: dict[str, dict[str, Any]]
     """Generation settings that were given beside the task's own, and are already in force."""
+    notes: list[str] = field(default_factory=list)
+    """What was asked for and is not as asked, or not as one would expect; a line each."""
 
 
 def load_tasks(request: TaskRequest) -> LoadedTasks:
@@ -66,7 +68,7 @@ def load_tasks(request: TaskRequest) -> LoadedTasks:
     other seeds left alone.
 
     Raises:
-        UnknownName: A task, group or tag does not exist.
+        UnknownName: A task, group or tag does not exist, or none of an entry's tasks has its headline metric.
         UsageError: Two entries ask for the same task in different ways.
         ConfigError: A task's YAML has unknown keys, or names a function that is not there.
         DataError: A data set or split is missing, or the task's code does not run here.
@@ -78,18 +80,22 @@ def load_tasks(request: TaskRequest) -> LoadedTasks:
     from tuneboard.suites.mirror import Mirror
 
     index = task_index(request.include_paths)
-    entries = [entry for asked in request.tasks for entry in _resolved(asked, index)]
+    resolved = [_resolved(asked, index) for asked in request.tasks]
     builder = TaskBuilder(Mirror(request.mirror.expanduser()) if request.mirror else None)
     known = registry(index)
     loaded = LoadedTasks({}, {}, {}, {}, {}, {}, {}, {})
     askers: dict[str, SuiteTask] = {}
     with _lm_eval_seeds():
-        for entry in entries:
-            builder.num_fewshot = entry.num_fewshot if request.num_fewshot is None else request.num_fewshot
-            built = builder.build(known[entry.task], overrides=None, registry=known)
-            for item in built if isinstance(built, list) else [built]:
-                _collect(item, entry, loaded, askers)
-            _settle(loaded, entry, builder, request)
+        for entries in resolved:
+            leaves: list[str] = []
+            for entry in entries:
+                builder.num_fewshot = entry.num_fewshot if request.num_fewshot is None else request.num_fewshot
+                built = builder.build(known[entry.task], overrides=None, registry=known)
+                for item in built if isinstance(built, list) else [built]:
+                    leaves += _collect(item, entry, loaded, askers)
+                _settle(loaded, entry, builder, request)
+            _check_headline(entries[0].headline, [loaded.tasks[name] for name in leaves])
+    loaded.notes.extend(_notes(loaded, builder.fixed))
     return loaded
 
 
@@ -113,8 +119,8 @@ def _resolved(asked: SuiteTask, index: Mapping[str, IndexEntry]) -> list[SuiteTa
     return [replace(asked, task=name) for name in names]
 
 
-def _collect(item: Any, entry: SuiteTask, loaded: LoadedTasks, askers: dict[str, SuiteTask]) -> None:
-    """File a built task, or a group with all that is in it, under its names."""
+def _collect(item: Any, entry: SuiteTask, loaded: LoadedTasks, askers: dict[str, SuiteTask]) -> list[str]:
+    """File a built task, or a group with all that is in it, under its names; returns those of the tasks."""
     from lm_eval.api.group import Group
 
     if isinstance(item, Group):
@@ -134,6 +140,56 @@ def _collect(item: Any, entry: SuiteTask, loaded: LoadedTasks, askers: dict[str,
     for name in [entry.task, *(one.name for one in groups), *(leaf.task_name for leaf in leaves)]:
         loaded.roles.setdefault(name, entry.role)
         loaded.headlines.setdefault(name, entry.headline)
+    return [leaf.task_name for leaf in leaves]
+
+
+def _check_headline(headline: str | None, tasks: Sequence[Any]) -> None:
+    """Refuse a headline that none of the tasks has; it may name the filter too, as ``metric,filter``."""
+    if headline is None:
+        return
+    metric, _, filter_name = headline.partition(",")
+    metrics = list(dict.fromkeys(metric for task in tasks for metric in task.aggregation()))
+    filters = list(dict.fromkeys(one.name for task in tasks for one in getattr(task, "_filters", ())))
+    names = listed([task.task_name for task in tasks])
+    if metric not in metrics and not any(_names_own_metrics(task) for task in tasks):
+        raise UnknownName("headline metric", metric, metrics, f"the metrics of {names}: {', '.join(metrics)}")
+    if filter_name and filter_name not in filters:
+        raise UnknownName("headline filter", filter_name, filters, f"the filters of {names}: {', '.join(filters)}")
+
+
+def _names_own_metrics(task: Any) -> bool:
+    """Tell whether code of the task's own scores it, which may give metrics that its YAML does not name."""
+    from lm_eval.api.task import ConfigurableTask
+
+    own = type(task).process_results is not ConfigurableTask.process_results or callable(task.config.process_results)
+    return own or any(callable(one["metric"]) for one in task.config.metric_list or ())
+
+
+def _notes(loaded: LoadedTasks, fixed: Sequence[str]) -> list[str]:
+    """Say where few-shot examples are not what one would expect."""
+    shared = [name for name, task in loaded.tasks.items() if task.config.num_fewshot and _draws_from_evaluated(task)]
+    out = []
+    if fixed:
+        out.append(f"asked without few-shot examples, since their own YAML fixes num_fewshot at 0: {listed(fixed)}")
+    if shared:
+        out.append(f"few-shot examples come from the split that is evaluated, not from another: {listed(shared)}")
+    return out
+
+
+def _draws_from_evaluated(task: Any) -> bool:
+    """Tell whether a task's examples are documents that it asks, by lm-eval's rule for where they come from."""
+    config = task.config
+    own = getattr(task, "fewshot_cfg", None)
+    split = getattr(own, "split", None)
+    if split is None and getattr(own, "samples", None) is None:
+        split = config.training_split or config.validation_split or config.test_split
+    return split is not None and split == (config.test_split or config.validation_split)
+
+
+def listed(names: Sequence[str], most: int = 8) -> str:
+    """Return names with commas, the first few of them."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def _settle(loaded: LoadedTasks, entry: SuiteTask, builder: Any, request: TaskRequest) -> None:

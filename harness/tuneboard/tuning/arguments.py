@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -69,12 +70,20 @@ def training_arguments(settings: Settings, place: WorkFolder, device: torch.devi
 
 @contextmanager
 def tensorboard(place: WorkFolder) -> Iterator[None]:
-    """Within it, TensorBoard's logs go to the working folder."""
-    before = os.environ.get("TENSORBOARD_LOGGING_DIR")
+    """Within it, TensorBoard's logs go to the working folder, and what its thread cannot write is said once."""
+    before, hook = os.environ.get("TENSORBOARD_LOGGING_DIR"), threading.excepthook
+
+    def quiet(thrown: threading.ExceptHookArgs) -> None:
+        # Its thread prints the error that its next call raises in ours.
+        if not isinstance(thrown.exc_value, OSError):
+            hook(thrown)
+
     os.environ["TENSORBOARD_LOGGING_DIR"] = str(place.tensorboard)
+    threading.excepthook = quiet
     try:
         yield
     finally:
+        threading.excepthook = hook
         if before is None:
             os.environ.pop("TENSORBOARD_LOGGING_DIR", None)
         else:

@@ -192,7 +192,10 @@ def _summary(provenance: Mapping[str, Any]) -> str:
 def _training_rows(provenance: Mapping[str, Any]) -> list[tuple[str, str]]:
     trained, recipe = provenance["training"], provenance["recipe"]["training"]
     losses = f"{_number(trained['first_validation_loss'])} before, {_number(trained['validation_loss'])} after"
-    options = ", ".join(f"{key} {_plain(value)}" for key, value in provenance["method"]["options"].items())
+    method = provenance["method"]
+    options = ", ".join(
+        f"{key} {_plain(value)}" for key, value in (method.get("resolved") or method["options"]).items()
+    )
     return [
         ("method", provenance["method"]["name"] + (f" ({options})" if options else "")),
         ("validation loss", losses),

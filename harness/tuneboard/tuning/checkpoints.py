@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from tuneboard.errors import StoreBusy, StoreError, UsageError
+from tuneboard.tuning.unwritten import unwritten, write_fault
 
 _STATE = "trainer_state.json"
 _WEIGHTS = "trained.safetensors"
@@ -58,6 +59,12 @@ class WorkFolder:
             else:
                 shutil.rmtree(place, ignore_errors=True)
         return max(found, key=lambda one: one.step, default=None)
+
+    def again(self, name: str) -> str:
+        """Say what running the same command again does for a candidate of this name."""
+        last = self.last_checkpoint()
+        goes_on = f"goes on from step {last.step}" if last else "begins anew, since there is no checkpoint yet"
+        return f"run the same command again: '{name}' {goes_on}"
 
     def save_best(self, model: Any, step: int) -> None:
         """Keep the weights of a step; those of earlier best steps stay until ``forget_but``."""
@@ -113,9 +120,11 @@ def opened(folder: Path, identity: str, name: str) -> Iterator[WorkFolder]:
             yield WorkFolder(folder)
         finally:
             lock.release()
-    except OSError as error:
-        reason = error.strerror or type(error).__name__
-        raise StoreError(f"cannot write the working folder {folder} ({reason}); check space and permissions") from error
+    except Exception as error:
+        reason = write_fault(error)
+        if reason is None:
+            raise
+        raise unwritten(f"the working folder {folder}", folder, reason, WorkFolder(folder).again(name)) from error
 
 
 def _check_identity(folder: Path, identity: str, name: str) -> None:
@@ -142,8 +151,11 @@ def save_trained(model: Any, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.part")
     weights = {name: weight.detach().cpu().contiguous() for name, weight in trained_weights(model).items()}
-    save_file(weights, part)
-    os.replace(part, path)
+    try:
+        save_file(weights, part)
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)  # on a full disk half of it would only take space
 
 
 def load_trained(model: Any, path: Path) -> None:

@@ -128,15 +128,16 @@ def _causal(
     for start in range(0, len(examples), _CHUNK):
         chunk = examples[start : start + _CHUNK]
         wholes = iter(text_ids(tokenizer, [one.text + one.answer for one in chunk if not one.messages]))
-        prompts = iter(text_ids(tokenizer, [one.text for one in chunk if one.answer]))
-        bares = iter(text_ids(tokenizer, [one.text.rstrip() for one in chunk if one.answer]))
+        prompts = iter(text_ids(tokenizer, [one.text for one in chunk if _is_asked(one)]))
+        bares = iter(text_ids(tokenizer, [one.text.rstrip() for one in chunk if _is_asked(one)]))
         for example in chunk:
             if chats and example.messages:
                 ids, learnt = chats.encode(example, rules.loss_on)
                 yield from _fitted(ids, learnt, "end", rules, counts)
                 continue
             ids = _without(next(wholes), eos)
-            if example.answer:
+            asked = _is_asked(example)
+            if asked:
                 prompt, bare = _without(next(prompts), eos), _without(next(bares), eos)
                 counts["merged"] += ids[: len(prompt)] != prompt
                 begin = 0 if rules.loss_on == "all" else min(len(bare), len(ids))
@@ -144,7 +145,12 @@ def _causal(
                 begin = 0
             ids = [*ids, eos] if eos is not None else ids
             learnt = [False] * begin + [True] * (len(ids) - begin)
-            yield from _fitted(ids, learnt, "prompt" if example.answer else "pieces", rules, counts)
+            yield from _fitted(ids, learnt, "prompt" if asked else "pieces", rules, counts)
+
+
+def _is_asked(example: Example) -> bool:
+    """Say whether a text is a prompt, also one that is answered with nothing: that is not what is learnt."""
+    return not example.messages and (bool(example.answer) or example.format != "text")
 
 
 def _without(ids: list[int], eos: int | None) -> list[int]:

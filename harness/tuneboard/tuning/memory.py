@@ -11,9 +11,14 @@ The model is built without memory for its weights (on torch's ``meta`` device), 
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, replace
+import math
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from importlib.util import find_spec
+from itertools import chain, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 
@@ -21,7 +26,7 @@ from tuneboard.engines.loading import pick_device
 from tuneboard.engines.tokens import context_length
 from tuneboard.errors import ModelError, TuneboardError
 from tuneboard.tuning.bases import read_config, weightless
-from tuneboard.tuning.methods import Method
+from tuneboard.tuning.methods import Method, find_method
 from tuneboard.tuning.methods._counting import parameter_counts
 from tuneboard.tuning.precision import choose_optimizer, choose_precision
 from tuneboard.tuning.records import ModelKind, Recipe
@@ -30,8 +35,8 @@ _GIB = 2**30
 _BYTES = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0}
 #: A 4-bit weight with the scale of its block of 64.
 _QUANTIZED = {"4bit": 0.5 + 4 / 64, "8bit": 1.0}
-#: Rank for the estimate of what LoRA would need.
-_RANK = 16
+#: Rows of fewer tokens are not advised: little could be learnt from them.
+_SHORTEST = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +66,6 @@ class _Shape:
     """Of these, what the base does not have."""
     in_linears: int
     """Parameters of linear layers, the head apart."""
-    low_rank: int
-    """Trained parameters of LoRA on all of them."""
     per_token: int
     """Numbers that a token leaves behind in all layers for the backward pass."""
     hidden: int
@@ -75,9 +78,15 @@ class _Shape:
     tokens: int
     """Of one example."""
     batch: int
+    accumulation: int
+    """Batches of one optimizer step."""
     quantization: str | None
     eight_bit: bool
     checkpointing: bool
+
+
+#: Settings to change, as a recipe names them, and the training that is then left.
+_Way: TypeAlias = tuple[str, _Shape]
 
 
 def check_memory(recipe: Recipe, method: Method, kind: ModelKind) -> MemoryEstimate:
@@ -92,10 +101,7 @@ def check_memory(recipe: Recipe, method: Method, kind: ModelKind) -> MemoryEstim
     estimate = _estimate(shape, free)
     if estimate.total <= free:
         return estimate
-    fitting = [
-        [text for text, other in ways if _estimate(other, free).total <= free] for ways in _ways_out(shape, method)
-    ]
-    ways = [texts[0] for texts in fitting if texts]
+    ways = _ways_out(recipe, method, kind, shape, free)
     advice = f"what would fit: {'; '.join(ways)}" if ways else "a smaller base, or a larger machine, is needed"
     raise ModelError(
         f"'{recipe.name}' needs about {estimate.total:.1f} GiB (weights {estimate.weights:.1f}, gradients "
@@ -155,7 +161,6 @@ def _shape(recipe: Recipe, method: Method, kind: ModelKind) -> _Shape:
         trained=trained,
         new=new,
         in_linears=sum(a * b for a, b in sizes),
-        low_rank=sum(_RANK * (a + b) for a, b in sizes),
         # Each linear layer keeps its input and hands on its output; norms and residuals keep four more per layer.
         per_token=sum(a + b for a, b in sizes) // 2 + 4 * hidden * layers,
         hidden=hidden,
@@ -165,6 +170,7 @@ def _shape(recipe: Recipe, method: Method, kind: ModelKind) -> _Shape:
         float32=choose_precision(spec, device, total) == "float32",
         tokens=min(recipe.data.max_length, context_length(config, None)),
         batch=spec.batch_size,
+        accumulation=spec.gradient_accumulation,
         quantization=ref.quantization,
         eight_bit="8bit" in optimizer,
         checkpointing=spec.gradient_checkpointing,
@@ -191,40 +197,85 @@ def _estimate(shape: _Shape, free: float) -> MemoryEstimate:
     packed = min(shape.in_linears, frozen) if shape.quantization else 0
     weights = packed * _QUANTIZED.get(shape.quantization or "", 0) + (frozen - packed) * stored + 4 * shape.trained
     number = 4.0 if shape.float32 else 2.5  # under autocast norms and residuals stay in float32
-    tokens = shape.tokens * shape.batch
-    kept = shape.per_token
-    if shape.checkpointing:
-        kept = shape.hidden * shape.layers + shape.per_token // max(1, shape.layers)
     logits = 3 * 4 * shape.vocabulary  # logits, their softmax, its gradient
     return MemoryEstimate(
         weights=weights / _GIB,
         gradients=4 * shape.trained / _GIB,
         optimizer=(2 if shape.eight_bit else 8) * shape.trained / _GIB,
-        activations=tokens * (kept * number + logits) / _GIB,
+        activations=_tokens(shape) * (_kept(shape) * number + logits) / _GIB,
         free=free,
     )
 
 
-def _ways_out(shape: _Shape, method: Method) -> list[list[tuple[str, _Shape]]]:
-    """Return groups of changes; of each group the first that fits is worth saying."""
-    batches = [shape.batch >> halvings for halvings in range(1, shape.batch.bit_length())]
-    smaller = [
-        (f"batch_size: {batch} with more gradient_accumulation", replace(shape, batch=batch)) for batch in batches
-    ]
-    checkpointed = replace(shape, checkpointing=True)
-    recomputing = [("gradient_checkpointing: true", checkpointed), _at_least(checkpointed)]
-    lora = replace(shape, trained=shape.low_rank, new=shape.low_rank)
-    qlora = replace(lora, quantization="4bit", eight_bit=True)
-    groups = [smaller, recomputing]
-    if shape.trained > 2 * shape.low_rank:
-        groups.append([("method: lora", lora), _at_least(lora, "method: lora, ")])
-    if not shape.quantization and method.NAME != "qlora":
-        groups.append([("method: qlora", qlora), _at_least(qlora, "method: qlora, ")])
-    return groups
+def _tokens(shape: _Shape) -> int:
+    """Return the tokens of one pass."""
+    return shape.tokens * shape.batch
 
 
-def _at_least(shape: _Shape, method: str = "") -> tuple[str, _Shape]:
-    return f"{method}batch_size: 1, gradient_checkpointing: true", replace(shape, batch=1, checkpointing=True)
+def _kept(shape: _Shape) -> int:
+    """Return the numbers that a token leaves behind for the backward pass: all, or of one layer at a time."""
+    if shape.checkpointing:
+        return shape.hidden * shape.layers + shape.per_token // max(1, shape.layers)
+    return shape.per_token
+
+
+def _ways_out(recipe: Recipe, method: Method, kind: ModelKind, shape: _Shape, free: float) -> list[str]:
+    """Return changes of the recipe that would fit, of each sort the least one."""
+
+    def least(ways: Iterable[_Way]) -> list[_Way]:
+        return list(islice((way for way in ways if _estimate(way[1], free).total <= free), 1))
+
+    smaller, recomputing, shorter = _lighter(shape, method)
+    found = least(smaller)
+    # What costs more than smaller batches must let a pass be larger than they do.
+    found += [way for way in least(recomputing) if not found or _tokens(way[1]) > _tokens(found[0][1])]
+    found = found or least(shorter)
+    largest = max((_tokens(left) for _, left in found), default=0)
+    for other, changed in _other_methods(recipe, kind):
+        if _estimate(changed, free).total < _estimate(shape, free).total:
+            name = f"method: {other.NAME}"
+            more = ((f"{name}, {text}", left) for text, left in chain(*_lighter(changed, other)))
+            found += [way for way in least([(name, changed), *more]) if _tokens(way[1]) > largest]
+    return [text for text, _ in found]
+
+
+def _lighter(shape: _Shape, method: Method) -> tuple[list[_Way], list[_Way], list[_Way]]:
+    """Return smaller batches, activations that are computed twice, and, after all that, shorter rows; least first."""
+    smaller = _smaller_batches(shape)
+    recomputing: list[_Way] = []
+    once = replace(shape, checkpointing=True)
+    if getattr(method, "GRADIENT_CHECKPOINTING", True) and _kept(once) < _kept(shape):
+        setting = "training.gradient_checkpointing: true"
+        recomputing = [(setting, once), *((f"{setting}, {text}", left) for text, left in _smaller_batches(once))]
+    text, lightest = [("", shape), *smaller, *recomputing][-1]
+    shorter: list[_Way] = []
+    while (tokens := shape.tokens >> len(shorter) + 1) >= _SHORTEST:
+        setting = f"data.max_length: {tokens}"
+        shorter.append((f"{text}, {setting}" if text else setting, replace(lightest, tokens=tokens)))
+    return smaller, recomputing, shorter
+
+
+def _smaller_batches(shape: _Shape) -> list[_Way]:
+    """Return halved batches, with as many more of them in each step."""
+    ways = []
+    for halvings in range(1, shape.batch.bit_length()):
+        batch = shape.batch >> halvings
+        accumulation = math.ceil(shape.batch * shape.accumulation / batch)
+        text = f"training.batch_size: {batch}, training.gradient_accumulation: {accumulation}"
+        ways.append((text, replace(shape, batch=batch, accumulation=accumulation)))
+    return ways
+
+
+def _other_methods(recipe: Recipe, kind: ModelKind) -> Iterator[tuple[Method, _Shape]]:
+    """Yield the methods that need little memory, with what they would make of the recipe."""
+    for name in ("lora", "qlora"):
+        other = find_method(name)
+        if name == recipe.method or kind not in other.KINDS or (other.QUANTIZATION and not find_spec("bitsandbytes")):
+            continue
+        base = replace(recipe.base, quantization=other.QUANTIZATION)
+        with suppress(TuneboardError):  # it does not fit the model
+            changed = replace(recipe, method=name, options=asdict(other.Options()), base=base)
+            yield other, _shape(changed, other, kind)
 
 
 def _layers(config: Any) -> int:

@@ -15,14 +15,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tuneboard.candidates import resolve_adapter, resolve_model
-from tuneboard.errors import AdapterError, StoreError, UsageError
+from tuneboard.errors import AdapterError, ModelError, StoreError, UsageError
 from tuneboard.machine import git_commit, hardware, versions
 from tuneboard.records import AdapterRef, ModelRef
 from tuneboard.tuning.cards import merged_card
 from tuneboard.tuning.folders import ADAPTER_CONFIG, LABELS, PROVENANCE, read_provenance
-from tuneboard.tuning.publishing import SCHEMA, put_in_place, write_json
+from tuneboard.tuning.publishing import SCHEMA, findable, put_in_place, write_json
 from tuneboard.tuning.records import ModelKind
 from tuneboard.tuning.serving import MERGEABLE, serving
+from tuneboard.tuning.unwritten import unwritten, write_fault
 
 if TYPE_CHECKING:
     import torch
@@ -91,9 +92,12 @@ def merge(request: MergeRequest, note: Callable[[str], None]) -> Merged:
     try:
         merged = _merge(request, (base, adapter, kind), partial, note)
         put_in_place(partial, request.out)
-    except OSError as error:
-        reason = error.strerror or str(error) or type(error).__name__
-        raise StoreError(f"cannot write {request.out} ({reason}); give another folder with --out") from error
+    except Exception as error:
+        reason = write_fault(error)
+        if reason is None:
+            raise
+        then = "run the same command again, or give another folder with --out"
+        raise unwritten(f"the merged model to {request.out}", request.out, reason, then) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return merged
@@ -120,7 +124,10 @@ def _base(request: MergeRequest, adapter: AdapterRef) -> ModelRef:
     if not name:
         raise UsageError(f"{request.adapter} does not say what it was trained on; name it with --model BASE")
     revision = known.get("revision") if name == known.get("id") else None
-    base = resolve_model(ModelRef(str(name), revision))
+    try:
+        base = resolve_model(ModelRef(str(name), revision))
+    except ModelError as error:
+        raise ModelError(f"{error}; name the model that {request.adapter} was trained on with --model BASE") from error
     if known.get("sha256") and base.sha256 != known["sha256"]:
         raise AdapterError(
             f"{adapter.path} was trained on other weights than those of {name} (as {PROVENANCE} says); "
@@ -266,7 +273,7 @@ def _provenance(request: MergeRequest, adapter: AdapterRef, merged: Merged, labe
         "versions": versions(),
         "hardware": hardware(),
         "kind": merged.kind,
-        "base": asdict(merged.base),
+        "base": {**asdict(merged.base), "id": findable(merged.base.id)},
         "labels": labels,
         "pair": made.get("pair", False),
         "merged": {

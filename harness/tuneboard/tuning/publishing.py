@@ -11,12 +11,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from tuneboard.errors import StoreError, UsageError
+from tuneboard.errors import UsageError
 from tuneboard.tuning.cards import model_card
+from tuneboard.tuning.checkpoints import WorkFolder
 from tuneboard.tuning.folders import ADAPTER_CONFIG, LABELS, PROVENANCE, is_adapter
-from tuneboard.tuning.methods import Method
+from tuneboard.tuning.methods import Method, resolved_options
 from tuneboard.tuning.records import ModelKind, PreparedData, Recipe, Trained
 from tuneboard.tuning.serving import serving_of
+from tuneboard.tuning.unwritten import unwritten, write_fault
 
 #: Version of ``provenance.json``; keys may be added to it, never changed.
 SCHEMA = 1
@@ -77,12 +79,14 @@ def publish(outcome: Outcome, folder: Path, work: Path) -> Path:
         partial.mkdir(parents=True)
         _write(outcome, partial, work)
         put_in_place(partial, folder)
-    except OSError as error:
-        reason = error.strerror or str(error) or type(error).__name__
-        raise StoreError(
-            f"the candidate cannot be written to {folder} ({reason}); its training is kept in {work}: "
-            "mend that or give another --out, then run the same command again"
-        ) from error
+    except Exception as error:
+        reason = write_fault(error)
+        if reason is None:
+            raise
+        again = WorkFolder(work).again(outcome.recipe.name)
+        raise unwritten(f"the candidate to {folder}", folder, reason, again) from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
     return folder
 
 
@@ -133,8 +137,13 @@ def _provenance(outcome: Outcome, folder: Path) -> dict[str, Any]:
         "fingerprint": outcome.fingerprint,
         **outcome.origin,
         "kind": outcome.kind,
-        "method": {"name": recipe.method, "options": dict(recipe.options), "merges": outcome.method.MERGES},
-        "base": asdict(recipe.base),
+        "method": {
+            "name": recipe.method,
+            "options": dict(recipe.options),
+            "resolved": resolved_options(outcome.method, outcome.model, recipe.options),
+            "merges": outcome.method.MERGES,
+        },
+        "base": {**asdict(recipe.base), "id": findable(recipe.base.id)},
         "seed": recipe.training.seed,
         "recipe": asdict(recipe),
         "data": asdict(outcome.data.report),
@@ -165,6 +174,16 @@ def put_in_place(partial: Path, folder: Path) -> None:
     _flush(partial)
     partial.rename(folder)
     _flush_folder(folder.parent)
+
+
+def findable(base: str) -> str:
+    """Return a base's id as it can be found from any working folder.
+
+    Args:
+        base: A hub id, which stays as it is, or a folder.
+    """
+    local = Path(base).expanduser()
+    return str(local.absolute()) if local.is_dir() else base
 
 
 def write_json(path: Path, content: Any) -> None:

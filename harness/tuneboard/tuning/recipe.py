@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tuneboard.config import YamlMapping, load_yaml, parse
-from tuneboard.errors import ConfigError, UsageError
+from tuneboard.config import load_yaml, parse
+from tuneboard.errors import ConfigError
 from tuneboard.records import ModelRef, fingerprint
 from tuneboard.tuning.methods import Method, find_method
 from tuneboard.tuning.records import (
@@ -21,7 +21,8 @@ from tuneboard.tuning.records import (
     TrainingSpec,
 )
 from tuneboard.tuning.schema import data_model, options_model, recipe_model, training_model
-from tuneboard.tuning.sweeps import trials
+from tuneboard.tuning.settings import places, put, read_settings
+from tuneboard.tuning.sweeps import left_open, trials
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -40,9 +41,13 @@ def load_recipe(path: Path, settings: Sequence[tuple[str, str]] = ()) -> tuple[R
         UnknownName: The method is none.
     """
     mapping = load_yaml(path)
-    _lay_over(mapping, settings)
+    fixed: list[str] = []
+    for key, value in read_settings(settings):
+        put(mapping, key, value, f"--set {key}")
+        fixed += places(key, value)
     outline = parse(recipe_model(), mapping, str(path)).model_dump()
-    variants = trials(mapping, outline["sweep"], outline["seeds"], outline["name"] or path.stem)
+    sweep, seeds = left_open(outline["sweep"], outline["seeds"], fixed)
+    variants = trials(mapping, sweep, seeds, outline["name"] or path.stem)
     recipes = []
     for name, variant in variants:
         variant.pop("sweep", None)
@@ -114,55 +119,3 @@ def _data(given: Mapping[str, Any]) -> DataSpec:
         leaks=LeakSpec(**{**leaks, "against": tuple(leaks["against"])}),
         **rest,
     )
-
-
-def _lay_over(mapping: YamlMapping, settings: Sequence[tuple[str, str]]) -> None:
-    import yaml
-
-    for key, text in settings:
-        try:
-            value = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise UsageError(f"--set {key}={text}: the value is not YAML; quote it") from error
-        if isinstance(value, str):
-            value = _number(value)
-        put(mapping, key, value, f"--set {key}")
-
-
-def put(mapping: dict[str, Any], key: str, value: Any, source: str) -> None:
-    """Set a dotted key such as ``data.sources.0.limit`` in nested mappings and lists.
-
-    Raises:
-        UsageError: The key leads through something that is neither.
-    """
-    *path, last = key.split(".")
-    here: Any = mapping
-    for depth, part in enumerate(path):
-        step = int(part) if isinstance(here, list) and part.isdigit() else part
-        if isinstance(here, dict):
-            inside = here.get(step)
-            if part in SHORTHANDS and isinstance(inside, str):
-                here[step] = inside = {SHORTHANDS[part]: inside}
-            here = here.setdefault(step, {}) if inside is None else inside
-        elif isinstance(here, list) and isinstance(step, int) and step < len(here):
-            here = here[step]
-        else:
-            raise UsageError(f"{source}: there is no '{'.'.join(path[: depth + 1])}' in the recipe; expected KEY=VALUE")
-    if isinstance(here, list) and last.isdigit() and int(last) < len(here):
-        here[int(last)] = value
-    elif isinstance(here, dict):
-        here[last] = value
-    else:
-        raise UsageError(f"{source}: '{'.'.join(path)}' holds no keys; expected a place in the recipe")
-
-
-#: Keys that may be given as a bare name, and the key that the name then stands for.
-SHORTHANDS = {"base": "model", "method": "name", "data": "sources"}
-
-
-def _number(text: str) -> Any:
-    """YAML reads ``1e-4`` as text."""
-    try:
-        return float(text)
-    except ValueError:
-        return text

@@ -34,6 +34,8 @@ class SourceSpec:
     """Field of the format to the column that holds it: ``{prompt: question, completion: answer}``."""
     template: str | None = None
     """Prompt with ``{column}`` places, in place of the format's own."""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    """Label in the data to the name that is learnt in its place: ``{"0": negative, "1": positive}``."""
     weight: float | None = None
     """Share of this source among the training examples, relative to the others' weights; where no source has one, all
     rows of all sources are trained on."""

@@ -82,16 +82,22 @@ def train(job: TrainingJob, listener: TrainingListener) -> tuple[Any, Trained]:
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-            raise OutOfMemory(
-                f"'{recipe.name}' does not fit into memory; lower training.batch_size or data.max_length, or set "
-                "gradient_checkpointing: true"
-            ) from error
+            raise OutOfMemory(f"'{recipe.name}' does not fit into memory; {_smaller(recipe, job.method)}") from error
+
+
+def _smaller(recipe: Recipe, method: Method) -> str:
+    """Say which settings of a recipe could still be lighter."""
+    spec = recipe.training
+    ways = [f"lower training.batch_size (now {spec.batch_size})"] if spec.batch_size > 1 else []
+    if not spec.gradient_checkpointing and getattr(method, "GRADIENT_CHECKPOINTING", True):
+        ways.append("set training.gradient_checkpointing: true")
+    return ", or ".join([*ways, f"lower data.max_length (now {recipe.data.max_length})"])
 
 
 def _train(job: TrainingJob, place: WorkFolder, listener: TrainingListener) -> tuple[Any, Trained]:
     spec = job.recipe.training
     model = _method_model(job)
-    train_rows, validation, encoding = _encoded(job, model)
+    train_rows, validation, encoding = _encoded(job, model, listener)
     device = next(model.parameters()).device
     precision = choose_precision(spec, device, job.base.total_parameters)
     checkpoint = place.last_checkpoint()
@@ -115,9 +121,12 @@ def _train(job: TrainingJob, place: WorkFolder, listener: TrainingListener) -> t
     return model, trained
 
 
-def _encoded(job: TrainingJob, model: Any) -> tuple[list[Encoded], list[Encoded], EncodingReport]:
+def _encoded(
+    job: TrainingJob, model: Any, listener: TrainingListener
+) -> tuple[list[Encoded], list[Encoded], EncodingReport]:
     data, tokenizer = job.recipe.data, job.base.tokenizer
-    rules = EncodingRules(job.base.kind, _length(job, model), data.loss_on, data.cleaning.overlong, job.data.labels)
+    length = _length(job, model, listener)
+    rules = EncodingRules(job.base.kind, length, data.loss_on, data.cleaning.overlong, job.data.labels)
     train_rows, report = encode(job.data.train, tokenizer, rules)
     validation, _ = encode(job.data.validation, tokenizer, rules)
     if not train_rows:
@@ -128,7 +137,7 @@ def _encoded(job: TrainingJob, model: Any) -> tuple[list[Encoded], list[Encoded]
     return train_rows, validation, report
 
 
-def _length(job: TrainingJob, model: Any) -> int:
+def _length(job: TrainingJob, model: Any, listener: TrainingListener) -> int:
     """Tokens of one example at most: the recipe's, and what the model holds beside virtual tokens."""
     base = job.base
     context = context_length(base.model.config, base.tokenizer)
@@ -136,7 +145,13 @@ def _length(job: TrainingJob, model: Any) -> int:
         # RoBERTa counts positions from 2, and only its tokenizer says so.
         context = min(context, int(base.tokenizer.model_max_length))
     virtual = int(getattr(getattr(model, "active_peft_config", None), "num_virtual_tokens", 0) or 0)
-    return max(2, min(job.recipe.data.max_length, context - virtual))
+    holds, wanted = max(2, context - virtual), job.recipe.data.max_length
+    if wanted > holds:
+        beside = f" beside {virtual} virtual ones" if virtual else ""
+        listener.note(
+            f"data.max_length {wanted} is above the {holds} tokens that the model reads{beside}: cut to these"
+        )
+    return min(wanted, holds)
 
 
 def _method_model(job: TrainingJob) -> Any:

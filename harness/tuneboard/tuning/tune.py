@@ -5,17 +5,19 @@ from __future__ import annotations
 import gc
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from tuneboard.candidates import resolve_model
-from tuneboard.errors import DataError, MissingExtra, ModelError, NameTaken, TuneboardError, UsageError
+from tuneboard.errors import DataError, MissingExtra, ModelError, NameTaken, StoreError, TuneboardError, UsageError
 from tuneboard.machine import git_commit, hardware, versions
 from tuneboard.store.training import Point, TrainingFigures, TrainingStart, TrainingStore
 from tuneboard.store.trainings import bound_elsewhere, find_trainings
 from tuneboard.store.writes import Store
+from tuneboard.tuning.checkpoints import WorkFolder
 from tuneboard.tuning.data import DataContext, prepare, sniff
 from tuneboard.tuning.folders import candidate_in, read_provenance
 from tuneboard.tuning.methods import Method, find_method, method_names
@@ -95,7 +97,7 @@ def tune(request: TuneRequest, listener: TuneListener) -> tuple[Made, ...]:
 
     Raises:
         TuneboardError: The recipe is wrong, or its only trial fails.
-        KeyboardInterrupt: Passed on; the same request goes on from the last checkpoint.
+        KeyboardInterrupt: Says from which step the same request goes on.
     """
     for package in _NEEDED:
         if find_spec(package) is None:
@@ -197,18 +199,26 @@ class _Trial:
         try:
             publish(self._train(data, fingerprint, {**origin, "training_run": run_id}), self.folder, self.work)
         except BaseException as error:
-            interrupted = isinstance(error, KeyboardInterrupt)
-            reason = "interrupted" if interrupted else str(error) or type(error).__name__
-            self.store.fail(run_id, "interrupted" if interrupted else "failed", reason, self._curve_so_far())
+            self._record_end(run_id, error)
             if isinstance(error, UsageError | DataError):
                 # Another try needs another recipe, which the folder would refuse.
                 clear_own(self.work, fingerprint)
             clear_unless_checkpointed(self.work)
+            if isinstance(error, KeyboardInterrupt):
+                raise KeyboardInterrupt(WorkFolder(self.work).again(self.name)) from error
             raise
+        shutil.rmtree(self.work, ignore_errors=True)
         provenance = read_provenance(self.folder) or {}
         self._record(run_id, provenance)
-        shutil.rmtree(self.work, ignore_errors=True)
         return Made(self.name, "trained", self.recipe, self.folder, provenance)
+
+    def _record_end(self, run_id: str, error: BaseException) -> None:
+        """Enter how a training ended that made no candidate."""
+        interrupted = isinstance(error, KeyboardInterrupt)
+        reason = "interrupted" if interrupted else str(error) or type(error).__name__
+        # A disk that had no room for the candidate may have none for this either; the first error is the one to say.
+        with suppress(StoreError):
+            self.store.fail(run_id, "interrupted" if interrupted else "failed", reason, self._curve_so_far())
 
     def _train(self, data: PreparedData, fingerprint: str, origin: Mapping[str, Any]) -> Outcome:
         from tuneboard.tuning.bases import load_base, quantization_of

@@ -59,6 +59,7 @@ class Watch(TrainerCallback):
         self._pace: deque[tuple[float, int]] = deque(maxlen=_PACE)
         self._began = 0.0
         self._tokens_before = 0
+        self._untold: dict[str, float] = {}
 
     def warn(self, line: str) -> None:
         """Say and remember a warning, once."""
@@ -102,17 +103,19 @@ class Watch(TrainerCallback):
         }
         self._write(state, values)
         left = (self.settings.steps - state.global_step) * seconds / len(self._pace)
-        known = {"validation_loss": self.judge.validations[-1][1]} if self.judge.validations else {}
-        self.listener.step(state.global_step, self.settings.steps, {**values, "seconds_left": left, **known})
+        self._untold = {**values, "seconds_left": left}
         if not math.isfinite(logs["loss"]):
             self.failed = True
             control.should_training_stop = True
             control.should_evaluate = control.should_save = False
+        if not control.should_evaluate:
+            self._tell(state.global_step)
 
     def on_evaluate(self, args: Any, state: Any, control: Any, metrics: Mapping[str, float], **kwargs: Any) -> None:
         """Take a validation loss; keep the best weights, and stop when patience is at its end."""
         step = state.global_step
         self._write(state, {"validation_loss": metrics["eval_loss"]})
+        self._tell(step)
         if self.settings.restore_best and self.judge.best and self.judge.best[0] == step:
             self.place.save_best(kwargs["model"], step)
         if self.settings.patience is not None and self.judge.stale >= self.settings.patience:
@@ -172,6 +175,13 @@ class Watch(TrainerCallback):
 
     def _first_validation(self) -> float | None:
         return next((value for step, value in self.judge.validations if step == 0), None)
+
+    def _tell(self, step: int) -> None:
+        """Tell the listener of a step, once its validation loss is known where it has one."""
+        if self._untold:
+            known = {"validation_loss": self.judge.validations[-1][1]} if self.judge.validations else {}
+            told, self._untold = {**self._untold, **known}, {}
+            self.listener.step(step, self.settings.steps, told)
 
     def _write(self, state: Any, values: Mapping[str, float]) -> None:
         epoch = float(state.epoch or 0.0)

@@ -35,7 +35,7 @@ class TrainingListener(Protocol):
     def step(self, step: int, steps: int, values: Mapping[str, float]) -> None:
         """After each optimizer step: ``loss``, ``learning_rate``, ``tokens_per_s``, ``seconds_left``, ``memory_gib``.
 
-        ``validation_loss`` is there once it is known.
+        ``validation_loss`` is there once one is known: this step's, or the last before it.
         """
         ...
 

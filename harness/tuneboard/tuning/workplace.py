@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tuneboard.errors import StoreBusy, StoreError
+from tuneboard.tuning.checkpoints import WorkFolder
 
 
 @contextmanager
@@ -41,8 +42,8 @@ def held(work: Path, name: str) -> Iterator[None]:
 
 
 def clear_unless_checkpointed(work: Path) -> None:
-    """Remove the working folder of a training that ended before it had a checkpoint to go on from."""
-    if not any((work / "checkpoints").glob("checkpoint-*")):
+    """Remove the working folder of a training that ended before it had a whole checkpoint to go on from."""
+    if WorkFolder(work).last_checkpoint() is None:
         shutil.rmtree(work, ignore_errors=True)
 
 

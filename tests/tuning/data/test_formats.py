@@ -306,3 +306,14 @@ def test_real_translations_are_reached_in_their_nested_column(mirror: Path, tmp_
     made = to_examples(read, bind(read, source))
     assert len(made) == 1984
     assert made[0].text.startswith("German: ") and made[0].answer
+
+
+def test_labels_that_are_numbers_get_names() -> None:
+    names = {"0": "negative", "1": "positive"}
+    rows = ({"text": "a", "label": 0}, {"text": "b", "label": 1.0}, {"text": "c", "label": "positive"})
+    assert [row.answer for row in examples(*rows, labels=names)] == ["negative", "positive", "positive"]
+    assert example(rows[0], labels=names, template="{text}?").answer == "negative"
+    with pytest.raises(DataError, match=r"data\.jsonl line 2 has the label '2', and labels names 0, 1; add it there"):
+        examples(rows[0], {"text": "b", "label": 2}, labels=names)
+    with pytest.raises(UsageError, match="in the format completion, which has no labels to name"):
+        example({"prompt": "a", "completion": "b"}, labels=names)

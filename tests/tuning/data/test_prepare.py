@@ -330,6 +330,30 @@ def test_nothing_is_checked_where_nothing_will_be_evaluated(tmp_path: Path) -> N
     assert prepare(data("a.jsonl"), context(tmp_path)).report.leaks == ()
 
 
+def test_fields_without_text_are_counted_and_named(tmp_path: Path) -> None:
+    rows: list[dict[str, Any]] = [{"prompt": sentence(n), "completion": f"word {n}"} for n in range(20)]
+    odd: list[dict[str, Any]] = [
+        {"prompt": 5, "completion": None},
+        {"prompt": None, "completion": "x"},
+        {"prompt": "y", "completion": float("nan")},
+    ]
+    write(tmp_path / "a.jsonl", [*rows, *odd])
+    report = prepare(data("a.jsonl"), context(tmp_path)).report
+    (step,) = [step for step in report.steps if step.name == "fields without text in a.jsonl"]
+    assert (step.removed, step.flagged) == (0, 4)
+    assert step.places == (
+        "a.jsonl line 21 (completion holds nothing)",
+        "a.jsonl line 21 (prompt holds int)",
+        "a.jsonl line 22 (prompt holds nothing)",
+        "a.jsonl line 23 (completion holds nothing)",
+    )
+    assert counted(report) == {"empty rows": 2}
+    templated = prepare(data(SourceSpec("a.jsonl", template="> {prompt}")), context(tmp_path)).report
+    assert [step.flagged for step in templated.steps if step.name.startswith("fields")] == [2]
+    write(tmp_path / "a.jsonl", rows)
+    assert not any(step.name.startswith("fields") for step in prepare(data("a.jsonl"), context(tmp_path)).report.steps)
+
+
 def test_sniffing_reads_a_few_rows_of_the_first_source(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text('{"prompt": "a", "completion": "b"}\n' * 30 + "broken\n")
     spec = data("a.jsonl", "missing.jsonl")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
 
+from tuneboard.tuning.methods import resolved_options
 from tuneboard.tuning.methods._targets import shortest_ends
 
 AUTO = {
@@ -71,3 +73,22 @@ def test_shortest_ends_match_what_they_should_and_nothing_else() -> None:
     assert shortest_ends(["a.0.x.w", "a.1.x.w"], everything) == ("x.w",)
     assert shortest_ends([path for path in everything if path.endswith("w")], everything) == ("w",)
     assert shortest_ends(["a.1.y.w"], everything) == ("1.y.w",)
+
+
+@pytest.mark.parametrize(
+    ("method", "options", "resolved"),
+    [
+        ("lora", {}, {"alpha": 32, "targets": ["q_proj", "v_proj"]}),
+        ("lora", {"alpha": 3.0, "targets": ["o_proj"]}, {"alpha": 3, "targets": ["o_proj"]}),
+        ("ia3", {}, {"targets": ["down_proj", "k_proj", "v_proj"], "feedforward": ["down_proj"]}),
+        ("prefix", {"projection": True}, {"projection_size": 16}),
+        ("prefix", {}, {}),
+        ("full", {}, {}),
+    ],
+)
+def test_what_auto_came_to_is_known_afterwards(
+    method: str, options: dict[str, Any], resolved: dict[str, Any], prepare: Any
+) -> None:
+    ready = prepare(method, "llama", **options)
+    complete = dataclasses.asdict(ready.method.Options(**options))
+    assert resolved_options(ready.method, ready.model, complete) == {**complete, **resolved}

@@ -7,7 +7,7 @@
     label         text, label              (also: sentence; sentence1, sentence2; premise, hypothesis)
 
 Where the columns have other names, ``columns`` of the source says which is which (``a.b`` reaches into a nested
-column), and ``template`` writes the prompt in place of the format's own.
+column), ``template`` writes the prompt in place of the format's own, and ``labels`` names classes that are numbered.
 """
 
 from __future__ import annotations
@@ -67,6 +67,8 @@ class Binding:
     format: RowFormat
     fields: Mapping[str, str]
     template: Template | None = None
+    labels: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """Label in the data to the name that is learnt; empty keeps them."""
 
 
 def bind(table: Table, spec: SourceSpec) -> Binding:
@@ -75,7 +77,8 @@ def bind(table: Table, spec: SourceSpec) -> Binding:
     Raises:
         DataError: Its columns are of no format, or a named column is missing; says which columns there are.
         UnknownName: ``columns`` names a field that no format has.
-        UsageError: The format is ``chat`` and has a template, or the template is broken.
+        UsageError: The format is ``chat`` and has a template, another than ``label`` and has labels, or the template is
+            broken.
     """
     _check_columns(table, spec)
     template = parse_template(spec.template, f"the template of {table.name}") if spec.template is not None else None
@@ -92,7 +95,7 @@ def bind(table: Table, spec: SourceSpec) -> Binding:
         fields = _bound(name, table.columns, spec.columns)
         missing = [field for field in FIELDS[name] if field not in fields and field not in _OPTIONAL]
         if not missing or (template and missing == [_WRITTEN.get(name)]):
-            return Binding(name, fields, template)
+            return Binding(name, fields, template, _checked_labels(spec, name, table.name))
     raise _unknown_format(table, spec)
 
 
@@ -186,6 +189,12 @@ def _bound(name: RowFormat, columns: Sequence[str], given: Mapping[str, str]) ->
     return fields
 
 
+def _checked_labels(spec: SourceSpec, found: RowFormat, name: str) -> Mapping[str, str]:
+    if spec.labels and found != "label":
+        raise UsageError(f"{name} is in the format {found}, which has no labels to name; leave labels out")
+    return spec.labels
+
+
 def _missing_column(table: Table, column: str, wanted_by: str) -> DataError:
     near = near_matches(column, table.columns)
     hint = f"did you mean {' or '.join(near)}? " if near else ""
@@ -245,10 +254,20 @@ def _from_label(row: Lookup, binding: Binding) -> Example:
     name = row.as_text(label, binding.fields["label"]).strip()
     if not name:
         raise DataError(f"{row.place} has no label; label the row or take it out")
+    name = _named(name, binding.labels, row.place)
     if binding.template:
         return Example(binding.template.fill(row), name, format="label")
     pair = row.text("text_pair") if "text_pair" in binding.fields else None
     return Example(row.text("text"), name, format="label", text_pair=pair)
+
+
+def _named(label: str, names: Mapping[str, str], place: str) -> str:
+    """Return the name of a label; data that hold the names already, as the hub's often do, keep them."""
+    if label in names:
+        return names[label]
+    if names and label not in names.values():
+        raise DataError(f"{place} has the label '{label}', and labels names {', '.join(names)}; add it there")
+    return label
 
 
 def _from_chat(row: Lookup, binding: Binding) -> Example:

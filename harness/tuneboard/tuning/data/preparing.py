@@ -11,11 +11,13 @@ from pathlib import Path
 
 from tuneboard.errors import DataError, UsageError
 from tuneboard.tuning.data.cleaning import clean
-from tuneboard.tuning.data.formats import as_trained, bind, check_kind, to_examples
+from tuneboard.tuning.data.formats import Binding, as_trained, bind, check_kind, to_examples
 from tuneboard.tuning.data.leaks import benchmark_items, find_leaks
 from tuneboard.tuning.data.mixing import Pool, balance, draw, mix
 from tuneboard.tuning.data.sources import read_source, source_names
 from tuneboard.tuning.data.splits import split_examples, text_identity
+from tuneboard.tuning.data.tables import Table
+from tuneboard.tuning.data.templates import Lookup
 from tuneboard.tuning.records import (
     CleaningSpec,
     CleaningStep,
@@ -33,6 +35,9 @@ from tuneboard.tuning.records import (
 
 #: Rows that tell a format: enough to meet an optional column that the first rows leave out.
 _ROWS_TO_SNIFF = 20
+
+#: Fields that hold text, of what is answered and of what is asked; a template writes the latter.
+_ANSWERS, _PROMPTS = ("completion", "output"), ("text", "prompt", "instruction")
 
 #: Rows that a step names.
 _MOST_PLACES = 20
@@ -161,7 +166,26 @@ def _read_one(spec: SourceSpec, name: str, context: DataContext, column: str | N
     taken = replace(table, rows=tuple(draw(table.rows, spec.limit, context.seed, name)))
     if len(taken.rows) < len(table.rows):
         ledger.steps.append(CleaningStep(f"limit of {name}", len(table.rows) - len(taken.rows)))
-    return _Source(spec, report, tuple(to_examples(taken, binding, spec.replay, column)))
+    examples = to_examples(taken, binding, spec.replay, column)
+    odd = _not_text(taken, binding)
+    ledger.flagged(f"fields without text in {name}", len(odd), odd)
+    return _Source(spec, report, tuple(examples))
+
+
+def _not_text(table: Table, binding: Binding) -> list[str]:
+    """Return where a text field holds a number, which is read as it is written, or nothing, with the field."""
+    fields = [field for field in _ANSWERS if field in binding.fields]
+    if binding.template is None:
+        fields += [field for field in _PROMPTS if field in binding.fields]
+    places = []
+    for number, row in table.rows:
+        lookup = Lookup(row, binding.fields, table.place(number))
+        for field in fields:
+            value = lookup.value(field)
+            if value is None or isinstance(value, (int, float)):
+                what = "nothing" if value is None or value != value else type(value).__name__
+                places.append(f"{lookup.place} ({field} holds {what})")
+    return places
 
 
 def _clean(examples: Sequence[Example], spec: CleaningSpec, ledger: _Ledger, prefix: str = "") -> list[Example]:

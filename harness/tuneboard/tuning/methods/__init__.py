@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -72,3 +73,15 @@ def find_method(name: str) -> Method:
     if name not in method_names():
         raise UnknownName("method", name, method_names(), f"methods: {', '.join(method_names())}")
     return cast(Method, importlib.import_module(f"{__name__}.{name}"))
+
+
+def resolved_options(method: Method, model: Any, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a method's settings as they were carried out, with what ``auto`` and None came to for one model.
+
+    Args:
+        method: Its module may offer ``resolved(model)``, which returns the settings that depend on the model.
+        model: What ``prepare`` returned, before or after training.
+        options: The method's settings, complete.
+    """
+    resolve = getattr(method, "resolved", None)
+    return {**options, **(resolve(model) if resolve else {})}

@@ -34,3 +34,8 @@ def first_line(error: BaseException) -> str:
     """Return what an error says, in one line."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[0][:200] if lines else type(error).__name__
+
+
+def adapter_config(model: Any) -> Any:
+    """Return the ``PeftConfig`` of a model that ``adapt`` made."""
+    return model.peft_config[model.active_adapter]

@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from tuneboard.tuning.methods._adapting import adapter_config
+
 
 def save_adapter(model: Any, folder: Path) -> None:
     """Write a peft model's adapter as peft itself reads it.
@@ -25,7 +27,7 @@ def save_adapter(model: Any, folder: Path) -> None:
     # Cloned, since safetensors refuses tensors that share memory.
     tensors = {name: weights[name].detach().cpu().contiguous().clone() for name in sorted(weights)}
     save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
-    config = {**model.peft_config[model.active_adapter].to_dict(), "inference_mode": True}
+    config = {**adapter_config(model).to_dict(), "inference_mode": True}
     plain = {key: sorted(value) if isinstance(value, (set, frozenset)) else value for key, value in config.items()}
     if heads := plain.get("modules_to_save"):
         plain["modules_to_save"] = sorted(set(heads))  # peft adds its own names to them, also where they are

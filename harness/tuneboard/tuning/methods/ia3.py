@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 from annotated_types import MinLen
 
 from tuneboard.errors import UsageError
-from tuneboard.tuning.methods._adapting import adapt
+from tuneboard.tuning.methods._adapting import adapt, adapter_config
 from tuneboard.tuning.methods._saving import save_adapter
 from tuneboard.tuning.methods._structure import TASK_TYPES, head_paths
 from tuneboard.tuning.methods._targets import Targets, find_targets, matched, shortest_ends
@@ -75,6 +75,12 @@ def prepare(model: Any, options: Options, kind: ModelKind) -> Any:
 def save(model: Any, folder: Path) -> None:
     """Write the adapter, in peft's own format."""
     save_adapter(model, folder)
+
+
+def resolved(model: Any) -> dict[str, Any]:
+    """Return what ``auto`` came to in a model that ``prepare`` made: the ends of the layers' paths."""
+    config = adapter_config(model)
+    return {"targets": sorted(config.target_modules), "feedforward": sorted(config.feedforward_modules)}
 
 
 def _named(model: Any, options: Options, kind: ModelKind) -> tuple[Targets, Sequence[str]]:

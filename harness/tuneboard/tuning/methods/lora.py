@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Lt, MinLen
 
-from tuneboard.tuning.methods._adapting import adapt
+from tuneboard.tuning.methods._adapting import adapt, adapter_config
 from tuneboard.tuning.methods._saving import save_adapter
 from tuneboard.tuning.methods._structure import TASK_TYPES, head_paths
 from tuneboard.tuning.methods._targets import find_targets
@@ -84,3 +84,9 @@ def prepare(model: Any, options: Options, kind: ModelKind) -> Any:
 def save(model: Any, folder: Path) -> None:
     """Write the adapter, in peft's own format."""
     save_adapter(model, folder)
+
+
+def resolved(model: Any) -> dict[str, Any]:
+    """Return what ``auto`` and None came to in a model that ``prepare`` made: alpha, and ends of the layers' paths."""
+    config = adapter_config(model)
+    return {"alpha": config.lora_alpha, "targets": sorted(config.target_modules)}

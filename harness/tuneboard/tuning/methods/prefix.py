@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from annotated_types import Ge
 
 from tuneboard.errors import UsageError
+from tuneboard.tuning.methods._adapting import adapter_config
 from tuneboard.tuning.methods._saving import save_adapter
 from tuneboard.tuning.methods._structure import TASK_TYPES, head_paths
 from tuneboard.tuning.methods._virtual import adapt_virtually
@@ -82,6 +83,12 @@ def prepare(model: Any, options: Options, kind: ModelKind) -> Any:
 def save(model: Any, folder: Path) -> None:
     """Write the prefix, in peft's own format: the keys and values, not the network that made them."""
     save_adapter(model, folder)
+
+
+def resolved(model: Any) -> dict[str, Any]:
+    """Return the width of the network that made the prefix, where there is one."""
+    config = adapter_config(model)
+    return {"projection_size": config.encoder_hidden_size} if config.prefix_projection else {}
 
 
 def _calm(adapted: Any) -> None:

@@ -68,3 +68,8 @@ def prepare(model: Any, options: Options, kind: ModelKind) -> Any:
 def save(model: Any, folder: Path) -> None:
     """Write the adapter, in peft's own format."""
     lora.save(model, folder)
+
+
+def resolved(model: Any) -> dict[str, Any]:
+    """Return what ``auto`` and None came to, as with LoRA."""
+    return lora.resolved(model)
