@@ -35,8 +35,8 @@ EVERYDAY = {
     ("random29m", "choices"): Question((*CHOICES, *TRUTH), None, 4),
     ("random29m", "texts"): Question(TEXTS, None, 1),
 }
-# All 10,069 answers of TruthfulQA are held against lm-eval in double precision. Against lm-eval in float32, whose sums
-# over a hundred tokens are as far from that as tuneboard's, four of them with and without adapter part by 1.0 to 1.1e-4.
+# All 10,069 answers of TruthfulQA are held against lm-eval in double precision. Against it in float32, whose sums
+# over a hundred tokens are as far from double as tuneboard's, four (with and without adapter) part by 1.0 to 1.1e-4.
 IN_FULL = {
     ("stories", "mmlu"): Question(MMLU, 5, None),
     ("stories", "groups"): Question(("mmlu",), 5, 3),
