@@ -149,18 +149,25 @@ def test_prompts_are_cut_as_lm_eval_cuts_them(
         assert encoder.prompt(context, room)[0].tolist() == [encoder.prefix_id]
         return
     lm.generate_until([instance("generate_until", context, settings)], disable_tqdm=True)
-    tokens, truncated = encoder.prompt(context, room)
-    assert (tokens.tolist(), len(tokens) + room) == fed[0]
+    tokens, allowed, truncated = encoder.prompt(context, room)
+    assert (tokens.tolist(), len(tokens) + allowed) == fed[0]
     assert truncated == (len(tokens) < len(lm.tok_encode(context)))
 
 
 @pytest.mark.parametrize("asked", [48, 100])
-def test_a_generation_as_long_as_the_context_is_refused_as_by_lm_eval(asked: int, lm: Any, encoder: Encoder) -> None:
+def test_a_generation_as_long_as_the_context_still_gets_half_of_its_prompt(
+    asked: int, lm: Any, encoder: Encoder
+) -> None:
     settings = {"until": ["\n"], "max_gen_toks": asked}
     with pytest.raises(AssertionError, match="must be less than model's maximum sequence length"):
         lm.generate_until([instance("generate_until", "The man", settings)], disable_tqdm=True)
-    with pytest.raises(EngineError, match=f"max_gen_toks is {asked} and the context holds 48 tokens: no prompt fits"):
-        encoder.prompt("The man", asked)
+    tokens, allowed, truncated = encoder.prompt("The man took the bread. " * 30, asked)
+    assert (len(tokens), allowed, truncated) == (24, 24, True)
+
+
+def test_a_context_of_one_token_has_no_room_for_a_text(encoder: Encoder) -> None:
+    with pytest.raises(EngineError, match="the context holds 1 token: no prompt and new token fit"):
+        Encoder(encoder.tokenizer, 1).prompt("The man", 1)
 
 
 def test_a_context_of_one_token_is_that_of_lm_eval(lm: Any, monkeypatch: Any) -> None:

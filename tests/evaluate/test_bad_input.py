@@ -234,17 +234,31 @@ class TestAdaptersOnARealModel:
         line = refused("--model", llama, "--adapter", f"a={cut}")
         assert re.search(rf"{file} cannot be read \(.+\): it is cut off or damaged; copy it again", line)
 
-    def test_a_task_that_may_write_as_many_tokens_as_the_context_holds(
-        self, refused: Refused, tiny_model: Any, world: Any, capsys: pytest.CaptureFixture[str]
+    def test_a_context_without_room_for_a_text(self, refused: Refused, tiny_model: Any) -> None:
+        line = refused("--model", tiny_model("llama"), "--max-length", "1", tasks="toy_mc1,toy_sums")
+        assert re.search(r"task 'toy_sums' writes texts, and the context of \S+ is to hold 1 token: no prompt", line)
+
+    def test_a_task_that_may_fill_the_context_is_noted_and_asked(
+        self, tiny_model: Any, world: Any, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        llama = tiny_model("llama")
-        settings = ("--model", llama, "--max-length", "64", "--gen-kwargs")
-        line = refused(*settings, "max_gen_toks=64", tasks="toy_mc1,toy_sums")
-        assert re.search(r"task 'toy_sums' may write 64 tokens \(max_gen_toks\), but the context of \S+ holds 64", line)
-        assert "lower it with --gen-kwargs max_gen_toks=N" in line
-        assert "may write 16 tokens" in refused("--model", llama, "--max-length", "1", tasks="toy_sums")
-        assert evaluate(world, *settings, "max_gen_toks=63", "--limit", "1", "--db", "r.duckdb", tasks="toy_sums") == 0
-        capsys.readouterr()
+        asked = [
+            "evaluate",
+            "--model",
+            str(tiny_model("llama")),
+            "--max-length",
+            "64",
+            "--limit",
+            "1",
+            "--db",
+            "r.duckdb",
+        ]
+        asked += ["--include-path", str(world.TASKS), "--tasks", "toy_mc1,toy_sums", "--gen-kwargs"]
+        assert main([*asked, "max_gen_toks=64"]) == 0
+        said = " ".join(capsys.readouterr().err.split())
+        assert "toy_sums may write 64 tokens, but the context of" in said
+        assert "prompts keep at most their last 32 tokens" in said
+        assert main([*asked, "max_gen_toks=63"]) == 0
+        assert "may write" not in capsys.readouterr().err
 
     def test_a_model_whose_weights_are_garbage(self, refused: Refused, tiny_model: Any, tmp_path: Path) -> None:
         broken = tmp_path / "broken"

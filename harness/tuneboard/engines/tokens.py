@@ -7,7 +7,7 @@ The rules (checked against lm-eval 0.4.13, ``api/model.py`` and ``models/hugging
 - an empty context is the BOS token (EOS where there is none);
 - a text that already starts with the BOS text gets no second one;
 - log-likelihood inputs keep the last ``max_length + 1`` tokens, the last of which is only predicted;
-- a prompt for generation keeps the last ``max_length - max_new_tokens`` tokens; where that is none, it is refused.
+- a prompt for generation keeps the last ``max_length - max_new_tokens`` tokens; where that is none, half the context.
 """
 
 from __future__ import annotations
@@ -140,25 +140,28 @@ class Encoder:
             out.append(ScoredSequence(tokens, ids[start:stop]))
         return out
 
-    def prompt(self, context: str, max_new_tokens: int) -> tuple[Tokens, bool]:
+    def prompt(self, context: str, max_new_tokens: int) -> tuple[Tokens, int, bool]:
         """Encode a prompt for generation.
 
+        Where the new tokens alone would fill the context (lm-eval's ``hf`` refuses this), the prompt keeps up to half
+        of it and the generation gets the rest.
+
         Returns:
-            The tokens, and whether anything was cut.
+            The tokens, how many may be generated after them, and whether anything was cut.
 
         Raises:
-            EngineError: The new tokens alone would fill the context; lm-eval's ``hf`` refuses this too.
+            EngineError: The context has no room for a prompt and a new token.
         """
+        if self.max_length < 2:
+            raise EngineError("the context holds 1 token: no prompt and new token fit")
         ids = self.encode(context)
         if len(ids) == 0:
             ids = np.asarray([self.prefix_id], dtype=np.int32)
         room = self.max_length - max_new_tokens
-        if room < 1:
-            raise EngineError(
-                f"max_gen_toks is {max_new_tokens} and the context holds {self.max_length} tokens: no prompt fits; "
-                "lower max_gen_toks"
-            )
-        return ids[-room:], len(ids) > room
+        if room > 0:
+            return ids[-room:], max_new_tokens, len(ids) > room
+        kept = ids[-(self.max_length // 2) :]
+        return kept, min(max_new_tokens, self.max_length - len(kept)), True
 
     def _cut(self, before: Tokens, targets: Tokens, continuation: str) -> ScoredSequence:
         if len(targets) == 0:

@@ -186,11 +186,11 @@ class TransformersEngine:
         for item in work:
             try:
                 rules = book.rules(item.arguments[1])
-                tokens, truncated = encoder.prompt(item.arguments[0], rules.max_new_tokens)
+                tokens, room, truncated = encoder.prompt(item.arguments[0], rules.max_new_tokens)
             except EngineError as error:
                 yield Answer(item.id, None, str(error))
                 continue
-            prompts.append(Prompt(tokens, rules.max_new_tokens, rules, item.seed))
+            prompts.append(Prompt(tokens, room, rules, item.seed))
             items.append(item)
             cut.append(truncated)
         if not prompts:

@@ -12,7 +12,7 @@ from tuneboard.engines.protocol import BASE, Engine, EngineInfo
 from tuneboard.errors import StoreError, TuneboardError, near_matches
 from tuneboard.evaluate.canary import unapplied
 from tuneboard.evaluate.cells import Cell, CellWriter, OpenWork
-from tuneboard.evaluate.context import check_new_tokens
+from tuneboard.evaluate.context import room_notes
 from tuneboard.evaluate.grouping import group_results
 from tuneboard.evaluate.placing import EngineGroup, engine_groups, without_headless
 from tuneboard.evaluate.provenance import provenance
@@ -190,7 +190,7 @@ class Evaluating:
             return None, error
 
     def load(self, group: EngineGroup) -> Engine:
-        """Load the engine of a group with its adapters; raises where that fails, or a task leaves prompts no room."""
+        """Load the engine of a group with its adapters; raises where that fails, or prompts have no room."""
         self.hooks.listener.note(f"loading {group.candidates[0].model.id}")
         load = self.hooks.others.get(group.kind, self.hooks.load_engine)
         engine = load(group.candidates[0].model, self.hooks.listener.note)
@@ -200,7 +200,8 @@ class Evaluating:
                     engine.attach(candidate.name, candidate.adapter)
             base, room = group.candidates[0], engine.info.details.get("max_length")
             if group.kind == "causal" and room is not None:
-                check_new_tokens(base.model.id, room, self.recordings(base).values())
+                for line in room_notes(base.model.id, room, self.recordings(base).values()):
+                    self.hooks.listener.note(line)
         except BaseException:
             engine.close()
             raise
