@@ -129,6 +129,7 @@ def test_a_candidate_against_itself_passes_or_is_inconclusive(db: Path, capsys: 
     guards = "candidate: base\nmargins: {old: 0.05}\nrules: [{rule: not_regress, tasks: guards}]\n"
     found = outputs(db, capsys, policy=guards)
     assert agree(found) == "pass"
+    assert found["json"]["warnings"] == ["'base' is held against itself: no rule can find a difference"]
     tight = outputs(db, capsys, policy=guards.replace("0.05", "0.001"))
     assert agree(tight) == "inconclusive" and tight["code"] == 3
 

@@ -222,6 +222,6 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(workshop: Workshop, capsys: 
         assert main(["merge", "mine", "--out", "merged/whole", "--quiet"]) == 2
     out, err = capsys.readouterr()
     assert out == "" and err.count("\n") == 1
-    assert "cannot write the merged model to merged/whole (File too large; " in err and "are free there" in err
+    assert "cannot write the merged model to merged/whole (File too large; " in err and "are free there now" in err
     assert "run the same command again, or give another folder with --out" in err
     assert not list(Path("merged").iterdir())

@@ -48,7 +48,7 @@ def test_a_significant_decline_within_the_margin_passes_and_says_so(
     verdict = judge(comparison({"toy": flips(14_042, 20, 60)}), policy(Rule("not_regress", margin=0.01)))
 
     assert verdict.verdict == "pass" and verdict.exit_code == 0
-    assert any("declined within the margin" in reason for reason in verdict.reasons)
+    assert ["declined within the margin" in reason for reason in verdict.reasons] == [True]
 
 
 def test_failing_is_corrected_for_the_number_of_rules_but_passing_is_not(
@@ -146,7 +146,9 @@ def test_a_named_metric_is_taken_and_an_unknown_one_told(comparison: Make, polic
 
     assert only(made, policy(Rule("not_regress", metric="acc,none"))).verdict == "pass"
     missing = only(made, policy(Rule("not_regress", ("toy",), metric="f1")))
-    assert missing.verdict == "invalid" and "no metric 'f1'" in missing.reason
+    assert missing.verdict == "invalid" and "toy has no metric 'f1'; there is acc" in missing.reason
+    anywhere = only(made, policy(Rule("not_regress", metric="acx")))
+    assert anywhere.verdict == "invalid" and "all has no metric 'acx'; did you mean acc?" in anywhere.reason
 
 
 def test_what_cannot_be_compared_is_invalid_and_exits_2(comparison: Make, policy: Ask, flips: Flips) -> None:

@@ -1,14 +1,19 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tiny_training as tiny
 import torch
+from full_disk import no_file_above
 from tiny_models import MakeModel
 
 from tuneboard.errors import DataError, UsageError
+from tuneboard.tuning.arguments import tensorboard
+from tuneboard.tuning.checkpoints import WorkFolder
 from tuneboard.tuning.methods._counting import parameter_counts
 from tuneboard.tuning.records import ModelKind, PreparedData
 from tuneboard.tuning.training import train
@@ -89,6 +94,13 @@ def test_patience_ends_training_and_the_best_weights_come_out(tiny_model: MakeMo
     until_then, _ = train(tiny.job(again, "causal", tmp_path / "until", data), tiny.Ear())
     assert tiny.digest(model) == tiny.digest(until_then)
     assert any("stopping at step" in note for note in ear.notes)
+
+
+def test_a_training_of_one_step_changes_weights(tiny_model: MakeModel, tmp_path: Path) -> None:
+    given = tiny.recipe(tiny_model(), "full", max_steps=1)
+    _, trained = train(tiny.job(given, "causal", tmp_path, tiny.prepared("causal", 12, 4)), tiny.Ear())
+    before, after = (point.value for point in trained.curve if point.name == "validation_loss")
+    assert after < before
 
 
 def test_a_loss_that_is_no_number_is_one_clear_line(tiny_model: MakeModel, tmp_path: Path) -> None:
@@ -196,3 +208,26 @@ def test_bfloat16_trains_nearly_as_float32(tiny_model: MakeModel, tmp_path: Path
         ids = torch.tensor([[1, 5, 9]])
         assert model(input_ids=ids).logits.dtype == torch.float32  # no autocast stays behind
     assert losses[0] == pytest.approx(losses[1], rel=0.03)
+
+
+def test_what_tensorboards_thread_cannot_write_is_said_once_by_the_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    SummaryWriter = pytest.importorskip("torch.utils.tensorboard").SummaryWriter
+    said: list[Any] = []
+    monkeypatch.setattr(threading, "excepthook", said.append)
+
+    def write() -> None:
+        writer = SummaryWriter(str(tmp_path / "logs"))
+        for step in range(100):
+            writer.add_scalar("loss", 1.0, step)
+            writer.flush()
+
+    with tensorboard(WorkFolder(tmp_path)), no_file_above(1000), pytest.raises(OSError, match="File too large"):
+        write()
+    assert said == []
+    with tensorboard(WorkFolder(tmp_path)):
+        thread = threading.Thread(target=lambda: 1 / 0)
+        thread.start()
+        thread.join()
+    assert len(said) == 1, "other errors are told as ever"

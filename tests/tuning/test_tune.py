@@ -234,7 +234,7 @@ def test_a_full_disk_in_a_training_is_one_line_and_costs_the_steps_since_the_che
         workshop.tune(recipe, ear=ear)
     line = str(raised.value)
     assert line.startswith(f"cannot write the working folder {workshop.out / '.work' / 'mine'} ({reason}; ")
-    assert "iB are free there" in line and line.endswith("run the same command again: 'mine' goes on from step 5")
+    assert "iB are free there now" in line and line.endswith("run the same command again: 'mine' goes on from step 5")
     work = workshop.out / ".work" / "mine"
     assert [path.name for path in (work / "checkpoints").iterdir()] == ["checkpoint-5"]
     assert not list(work.rglob("*.part")), "what was half written only takes space"

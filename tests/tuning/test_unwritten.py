@@ -74,4 +74,4 @@ def test_other_errors_are_left_alone(tmp_path: Path) -> None:
 def test_the_line_says_what_why_how_much_room_there_is_and_what_to_do(tmp_path: Path) -> None:
     line = str(unwritten("the model to out/x", tmp_path / "not" / "there", "No space left on device", "try again"))
     assert line.startswith("cannot write the model to out/x (No space left on device; ")
-    assert line.endswith("iB are free there); free or grant space there, then try again")
+    assert line.endswith("iB are free there now); free or grant space there, then try again")

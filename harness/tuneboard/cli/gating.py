@@ -43,6 +43,8 @@ def gate_report(policy: Policy, args: argparse.Namespace, wants_flips: bool) -> 
     if baseline is not None:
         policy = replace(policy, base=baseline.label)
     warnings = stale_warnings(baseline, args)
+    if policy.base == policy.candidate:
+        warnings += (f"'{policy.candidate}' is held against itself: no rule can find a difference",)
     try:
         done = evaluate_missing(policy, baseline, args)
     except BaselineMismatch as error:

@@ -116,8 +116,7 @@ def _weighed(
     for entry, rows in select(rule, candidate.tasks).items():
         refused = _refused(entry, candidate.refused, policy)
         if refused or not rows:
-            names = [row.task for row in candidate.tasks]
-            yield _nothing(rule, entry, nothing_sentence(entry, rule, names, refused))
+            yield _nothing(rule, entry, nothing_sentence(entry, rule, candidate.tasks, refused))
         for row in rows:
             margin = None if rule.rule == "at_least" else margin_of(rule, row.task, policy, row.margin)
             if margin is not None and margin >= TOO_LARGE and (is_binary(row) or is_unit(row.metric)):

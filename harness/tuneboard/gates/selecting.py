@@ -58,13 +58,18 @@ def select(rule: Rule, rows: Sequence[One]) -> dict[str, list[One]]:
     taken: set[str] = set()
     found: dict[str, list[One]] = {}
     for entry in rule.tasks:
-        tasks = dict.fromkeys(row.task for row in rows if _means(entry, row))
+        tasks = dict.fromkeys(row.task for row in meant(entry, rows))
         chosen = [row for task in tasks if (row := _metric(rule.metric, (r for r in rows if r.task == task)))]
         found[entry] = [row for row in chosen if row.task not in taken]
         taken |= {row.task for row in chosen}
         if chosen and not found[entry]:
             del found[entry]
     return found
+
+
+def meant(entry: str, rows: Sequence[One]) -> list[One]:
+    """Return all metrics of the tasks that an entry of ``tasks`` means."""
+    return [row for row in rows if _means(entry, row)]
 
 
 def names_no_task(entry: str) -> bool:

@@ -9,6 +9,7 @@ from tuneboard.compare import Refusal, TaskComparison
 from tuneboard.errors import near_matches
 from tuneboard.gates.records import OnInconclusive, Outcome, Policy, Rule, RuleVerdict, Stop
 from tuneboard.gates.rules import Finding
+from tuneboard.gates.selecting import meant
 
 _LISTED = 3
 
@@ -62,22 +63,25 @@ def stopped_sentence(stop: Stop) -> str:
     return f"decided after {share} ({stop.method})" if stop.early else f"asked all {stop.n_full:,} samples"
 
 
-def nothing_sentence(entry: str, rule: Rule, names: Sequence[str], refused: Sequence[Refusal]) -> str:
+def nothing_sentence(entry: str, rule: Rule, rows: Sequence[TaskComparison], refused: Sequence[Refusal]) -> str:
     """Say why a rule found nothing to judge.
 
     Args:
         entry: Of the rule's ``tasks``.
         rule: The rule.
-        names: Tasks that were compared.
+        rows: What was compared.
         refused: Tasks that could not be.
     """
     if refused:
         listed = "; ".join(f"{one.task}: {one.reason}" for one in refused[:_LISTED])
         more = f"; and {len(refused) - _LISTED} more" if len(refused) > _LISTED else ""
         return f"cannot be compared: {listed}{more}"
-    if entry in names and rule.metric:
-        return f"{entry} has no metric '{rule.metric}'; see: tuneboard compare --format json"
-    near = near_matches(entry, names)
+    metrics = list(dict.fromkeys(row.metric for row in meant(entry, rows)))
+    if rule.metric and metrics:
+        near = near_matches(rule.metric, metrics)
+        hint = f"did you mean {', '.join(near)}?" if near else f"there is {', '.join(metrics)}"
+        return f"{entry} has no metric '{rule.metric}'; {hint}"
+    near = near_matches(entry, [row.task for row in rows])
     if near:
         return f"no result of '{entry}'; did you mean {', '.join(near)}?"
     return f"nothing that was compared is '{entry}'; name tasks, or give a suite whose tasks have roles"
@@ -91,7 +95,8 @@ def summary(rules: Sequence[RuleVerdict], outcome: Outcome, policy: Policy) -> l
     if not reasons:
         passed = f"all {len(rules)} rules pass" if len(rules) > 1 else rules[0].reason
         reasons.append(passed)
-    reasons += [f"{one.rule}: {one.reason}" for one in rules if one.verdict == "pass" and "declined" in one.reason]
+    if len(rules) > 1:
+        reasons += [f"{one.rule}: {one.reason}" for one in rules if one.verdict == "pass" and "declined" in one.reason]
     if counts["inconclusive"] and policy.on_inconclusive != "report" and not counts["fail"] + counts["invalid"]:
         count = f"{counts['inconclusive']} of {len(rules)} rules {'is' if counts['inconclusive'] == 1 else 'are'}"
         reasons.append(f"{count} inconclusive, which {_MAPPED[policy.on_inconclusive]} by this policy")

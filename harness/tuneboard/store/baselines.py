@@ -79,7 +79,8 @@ def load_baseline(name: str) -> Baseline:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         known = [one.stem for one in list_baselines()]
-        raise UnknownName("baseline", path.stem, known, f"there is no {path}; {again}") from None
+        bless = f"bless one: tuneboard baseline bless CANDIDATE --as {path.stem}"
+        raise UnknownName("baseline", path.stem, known, f"there is no {path}; {bless}") from None
     except (OSError, ValueError) as error:
         raise DataError(f"{path} cannot be read ({' '.join(str(error).split())[:120]}); {again}") from error
     if not isinstance(content, dict) or not isinstance(content.get("schema"), int):

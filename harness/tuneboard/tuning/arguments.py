@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import threading
 from collections.abc import Iterator
@@ -44,7 +43,8 @@ def training_arguments(settings: Settings, place: WorkFolder, device: torch.devi
         max_steps=settings.steps,
         learning_rate=settings.learning_rate,
         lr_scheduler_type=_SCHEDULES[spec.schedule],
-        warmup_steps=math.ceil(spec.warmup * settings.steps),
+        # Rounded down: the first step of a warm-up has a learning rate of 0, and may be the only one there is.
+        warmup_steps=int(spec.warmup * settings.steps),
         weight_decay=spec.weight_decay,
         max_grad_norm=spec.clip,
         optim=settings.optimizer,

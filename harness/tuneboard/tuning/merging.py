@@ -96,6 +96,7 @@ def merge(request: MergeRequest, note: Callable[[str], None]) -> Merged:
         reason = write_fault(error)
         if reason is None:
             raise
+        shutil.rmtree(partial, ignore_errors=True)
         then = "run the same command again, or give another folder with --out"
         raise unwritten(f"the merged model to {request.out}", request.out, reason, then) from error
     finally:

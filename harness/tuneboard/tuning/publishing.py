@@ -83,6 +83,7 @@ def publish(outcome: Outcome, folder: Path, work: Path) -> Path:
         reason = write_fault(error)
         if reason is None:
             raise
+        shutil.rmtree(partial, ignore_errors=True)
         again = WorkFolder(work).again(outcome.recipe.name)
         raise unwritten(f"the candidate to {folder}", folder, reason, again) from error
     finally:

@@ -32,7 +32,9 @@ def write_fault(error: Exception) -> str | None:
 
 
 def unwritten(what: str, folder: Path, reason: str, then: str) -> StoreError:
-    """Return the error that says what could not be written, why, and what to do.
+    """Return the error that says what could not be written, why, how much room there is, and what to do.
+
+    Half-written files should be gone by then.
 
     Args:
         what: What it was, with its place.
@@ -41,7 +43,7 @@ def unwritten(what: str, folder: Path, reason: str, then: str) -> StoreError:
         then: What to do once there is space.
     """
     return StoreError(
-        f"cannot write {what} ({reason}; {_free(folder)} are free there); free or grant space there, then {then}"
+        f"cannot write {what} ({reason}; {_free(folder)} are free there now); free or grant space there, then {then}"
     )
 
 
