@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import threading
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import torch
 from full_disk import no_file_above
 from tiny_models import MakeModel
 
-from tuneboard.errors import DataError, UsageError
+from tuneboard.errors import DataError, OutOfMemory, UsageError
 from tuneboard.tuning.arguments import tensorboard
 from tuneboard.tuning.checkpoints import WorkFolder
 from tuneboard.tuning.methods._counting import parameter_counts
@@ -231,3 +232,21 @@ def test_what_tensorboards_thread_cannot_write_is_said_once_by_the_training(
         thread.start()
         thread.join()
     assert len(said) == 1, "other errors are told as ever"
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({}, "lower training.batch_size (now 4), or set training.gradient_checkpointing: true, or lower"),
+        ({"batch_size": 1, "gradient_checkpointing": True}, "memory; lower data.max_length (now 48)"),
+    ],
+)
+def test_where_memory_ends_only_what_can_still_be_lowered_is_advised(
+    settings: dict[str, Any], said: str, tiny_model: MakeModel, tmp_path: Path
+) -> None:
+    class Full(tiny.Ear):
+        def step(self, *given: Any) -> None:
+            raise MemoryError
+
+    with pytest.raises(OutOfMemory, match=re.escape(said)):
+        train(tiny.job(tiny.recipe(tiny_model(), **settings), "causal", tmp_path), Full())
