@@ -25,19 +25,11 @@ class Subject:
 
 @dataclass(frozen=True)
 class Question:
-    """What is asked of both sides.
-
-    Attributes:
-        tasks: Names of tasks or groups.
-        num_fewshot: Examples in the prompt; None: as the tasks say.
-        limit: Documents of each task; None: all.
-        precision: In which lm-eval computes; tuneboard always in float32.
-    """
+    """What is asked of both sides."""
 
     tasks: tuple[str, ...]
     num_fewshot: int | None
     limit: int | None
-    precision: str = "float32"
 
 
 @dataclass(frozen=True)
@@ -64,7 +56,7 @@ def lm_eval_side(subject: Subject, question: Question, mirror: Path, with_adapte
     """Evaluate with lm-eval, one request at a time, so that no padding is in play."""
     import lm_eval
 
-    arguments = {"pretrained": str(subject.model), "dtype": question.precision}
+    arguments = {"pretrained": str(subject.model), "dtype": "float32"}
     if with_adapter:
         arguments["peft"] = str(subject.adapter)
     with lm_eval_with_mirror(mirror), contextlib.redirect_stderr(io.StringIO()):
