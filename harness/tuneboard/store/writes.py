@@ -161,10 +161,7 @@ class Store:
         Raises:
             StoreError: The database is there and cannot be read.
         """
-        if not self.path.exists():
-            return frozenset()
-        with reading(self.path, self.wait_s) as connection:
-            rows = connection.execute("SELECT DISTINCT scope FROM cells WHERE status = 'done'").fetchall()
+        rows = self._rows("SELECT DISTINCT scope FROM cells WHERE status = 'done'")
         return frozenset(scope for (scope,) in rows)
 
     def kin(self) -> dict[tuple[Any, ...], list[str]]:
@@ -175,13 +172,10 @@ class Store:
         Raises:
             StoreError: The database is there and cannot be read.
         """
-        if not self.path.exists():
-            return {}
-        with reading(self.path, self.wait_s) as connection:
-            rows = connection.execute(
-                """SELECT DISTINCT scope, task, candidate_fingerprint, generation, engine, dtype, quantization, repeat
-                   FROM cells WHERE kind = 'task'"""
-            ).fetchall()
+        rows = self._rows(
+            """SELECT DISTINCT scope, task, candidate_fingerprint, generation, engine, dtype, quantization, repeat
+               FROM cells WHERE kind = 'task'"""
+        )
         found: dict[tuple[Any, ...], list[str]] = {}
         for scope, *asked in rows:
             found.setdefault(tuple(asked), []).append(scope)
@@ -196,20 +190,24 @@ class Store:
         Raises:
             StoreError: The database is there and cannot be read.
         """
-        if not self.path.exists():
-            return {}
-        with reading(self.path, self.wait_s) as connection:
-            rows = connection.execute(
-                """SELECT request_hashes, responses FROM samples
-                   WHERE cell_id IN (SELECT id FROM cells WHERE scope = ? AND status = 'done')""",
-                [scope],
-            ).fetchall()
+        rows = self._rows(
+            """SELECT request_hashes, responses FROM samples
+               WHERE cell_id IN (SELECT id FROM cells WHERE scope = ? AND status = 'done')""",
+            scope,
+        )
         return {
             request_hash: response
             for hashes, responses in rows
             for request_hash, response in zip(hashes, load(responses), strict=True)
             if response is not None
         }
+
+    def _rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
+        """Return the rows of a query; none where there is no database yet."""
+        if not self.path.exists():
+            return []
+        with reading(self.path, self.wait_s) as connection:
+            return connection.execute(query, values).fetchall()
 
     def commit(self, run_id: str, result: TaskResult) -> bool:
         """Store a result with everything that belongs to it in one transaction.

@@ -26,6 +26,7 @@ def adapt(model: Any, config: Any, method: str) -> Any:
             # Says that a second adapter is put on the same base, which cannot be here, and the like.
             warnings.simplefilter("ignore", UserWarning)
             return peft.get_peft_model(model, config)
+    # peft's own word for options that a kind of adapter or layer lacks is NotImplementedError.
     except (ValueError, TypeError, NotImplementedError) as error:
         raise UsageError(f"method {method} does not fit {type(model).__name__}: {first_line(error)}") from error
 
