@@ -52,11 +52,13 @@ def _task_manager() -> Any:
     return TaskManager()
 
 
-def lm_eval_side(subject: Subject, question: Question, mirror: Path, with_adapter: bool) -> Outcome:
+def lm_eval_side(
+    subject: Subject, question: Question, mirror: Path, with_adapter: bool, dtype: str = "float32"
+) -> Outcome:
     """Evaluate with lm-eval, one request at a time, so that no padding is in play."""
     import lm_eval
 
-    arguments = {"pretrained": str(subject.model), "dtype": "float32"}
+    arguments = {"pretrained": str(subject.model), "dtype": dtype}
     if with_adapter:
         arguments["peft"] = str(subject.adapter)
     with lm_eval_with_mirror(mirror), contextlib.redirect_stderr(io.StringIO()):

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from parity.judging import assert_metrics_equal, compare
+from parity.judging import LOGPROB_TOLERANCE, assert_metrics_equal, compare
 from parity.sides import Question, Subject, lm_eval_side, tuneboard_side
 
 MMLU = tuple(
@@ -39,7 +39,7 @@ IN_FULL = {
     ("stories", "mmlu"): Question(MMLU, 5, None),
     ("stories", "groups"): Question(("mmlu",), 5, 3),
     ("stories", "choices"): Question(CHOICES, None, 1000),
-    ("stories", "truth"): Question(TRUTH, None, None),
+    ("stories", "truth"): Question(TRUTH, None, 150),
     ("stories", "texts"): Question(TEXTS, None, 150),
     ("random29m", "mmlu"): Question(MMLU, 5, None),
     ("random29m", "choices"): Question(CHOICES, None, 100),
@@ -84,3 +84,24 @@ def test_a_few_documents_of_every_task_equal_lm_eval(case: tuple[str, str], chec
 @pytest.mark.parametrize("case", IN_FULL, ids="-".join)
 def test_whole_tasks_equal_lm_eval(case: tuple[str, str], check: Any) -> None:
     check(case[0], IN_FULL[case])
+
+
+@pytest.mark.accept
+@pytest.mark.timeout(3600)
+def test_all_of_truthfulqa_equals_lm_eval_in_double_precision(
+    stories: Subject, mirror: Path, tmp_path: Path, parity_lines: list[str], threads: Any
+) -> None:
+    """Among 20,138 sums of up to a hundred log-probabilities, some around -300, lm-eval's own float32 is up to 9e-5
+    away from double precision and so is ours, on either side: four pairs part by 1.0e-4 to 1.1e-4. So all of the set
+    is held against lm-eval in double precision, and the first 150 documents, above, against its float32.
+    """
+    threads(1)
+    question = Question(TRUTH, None, None)
+    ours = tuneboard_side(stories, question, mirror, tmp_path / "parity.duckdb")
+    for with_adapter in (False, True):
+        exact = lm_eval_side(stories, question, mirror, with_adapter, dtype="float64")
+        for task in TRUTH:
+            report = compare(task, ours[with_adapter], exact, stories, with_adapter)
+            parity_lines.append(report.line(f"{stories.name}{' + adapter' if with_adapter else ''}, {task} in double"))
+            assert report.requests > 3_000
+            assert report.worst < LOGPROB_TOLERANCE

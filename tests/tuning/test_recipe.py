@@ -55,6 +55,15 @@ def test_data_on_the_command_line_changes_the_sources_alone(load: Any, given: st
     assert replaced.data.leaks.against == (), "a whole section is what it says"
 
 
+def test_another_method_keeps_no_options_of_the_one_before(load: Any) -> None:
+    (other,) = load("method.name=ia3")
+    assert other.method == "ia3"
+    (set_too,) = load("method.rank=4", "method.name=qlora")
+    assert (set_too.method, set_too.options["rank"]) == ("qlora", 4)
+    (same,) = load("method.name=lora")
+    assert same.options["rank"] == 8, "what the file says of it stays"
+
+
 @pytest.mark.parametrize("data", ["other.jsonl", ["other.jsonl", "more.jsonl"]])
 def test_data_that_is_given_in_short_can_be_set_and_added_to(load: Any, data: Any) -> None:
     (recipe,) = load("data.split.seed=3", "data=my.jsonl", "data.sources.0.limit=5", data=data)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -115,12 +116,13 @@ def _attend(
     if not query.shape[2] == key.shape[2] == sum(lengths):
         raise _NotSplit
     groups = getattr(module, "num_key_value_groups", 1)
-    # ``split`` hands gradients back in one piece; slices would each fill a tensor as long as the whole row.
     wholes = (query, repeat_kv(key, groups), repeat_kv(value, groups))
-    outs = [
-        F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, scale=scaling, is_causal=True)
-        for q, k, v in zip(*(whole.split(lengths, dim=2) for whole in wholes), strict=True)
-    ]
+    attend = partial(F.scaled_dot_product_attention, dropout_p=dropout, scale=scaling, is_causal=True)
+    if len(set(lengths)) == 1:  # one product over all of them
+        batch = (whole.unflatten(2, (len(lengths), -1))[0].transpose(0, 1) for whole in wholes)
+        return attend(*batch).transpose(1, 2).flatten(0, 1)[None], None
+    # ``split`` hands gradients back in one piece; slices would each fill a tensor as long as the whole row.
+    outs = [attend(*one) for one in zip(*(whole.split(lengths, dim=2) for whole in wholes), strict=True)]
     return torch.cat([out.transpose(1, 2) for out in outs], dim=1), None
 
 

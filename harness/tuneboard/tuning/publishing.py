@@ -184,7 +184,7 @@ def findable(base: str) -> str:
         base: A hub id, which stays as it is, or a folder.
     """
     local = Path(base).expanduser()
-    return str(local.absolute()) if local.is_dir() else base
+    return str(local.resolve()) if local.is_dir() else base
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -42,7 +42,8 @@ def load_recipe(path: Path, settings: Sequence[tuple[str, str]] = ()) -> tuple[R
     """
     mapping = load_yaml(path)
     fixed: list[str] = []
-    for key, value in read_settings(settings):
+    # The method goes first: another one takes the place of the section's other keys, not of those that are set.
+    for key, value in sorted(read_settings(settings), key=lambda one: one[0] not in ("method", "method.name")):
         put(mapping, key, value, f"--set {key}")
         fixed += places(key, value)
     outline = parse(recipe_model(), mapping, str(path)).model_dump()

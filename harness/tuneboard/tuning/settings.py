@@ -33,6 +33,7 @@ def put(mapping: dict[str, Any], key: str, value: Any, source: str) -> None:
     """Set a dotted key such as ``data.sources.0.limit`` in nested mappings and lists.
 
     ``data`` alone, with a file or a list of sources, sets the sources and leaves the rest of the section as it is.
+    Another ``method.name`` takes the place of the whole section: options of one method are none of another.
 
     Args:
         mapping: A recipe; it is changed.
@@ -45,6 +46,8 @@ def put(mapping: dict[str, Any], key: str, value: Any, source: str) -> None:
     """
     if key == "data" and isinstance(value, (str, list)):
         key, value = "data.sources", [{"path": value}] if isinstance(value, str) else value
+    if key == "method.name" and _method(mapping) != value:
+        key = "method"
     *path, last = key.split(".")
     here: Any = mapping
     for depth, part in enumerate(path):
@@ -72,6 +75,11 @@ def places(key: str, value: Any) -> Iterator[str]:
             yield from places(f"{key}.{inner}", one)
     else:
         yield f"{key}.{SHORTHANDS[key]}" if key in SHORTHANDS else key
+
+
+def _method(mapping: Mapping[str, Any]) -> Any:
+    method = mapping.get("method")
+    return method.get("name") if isinstance(method, dict) else method
 
 
 def _section(inside: Any, name: str, following: str) -> Any:

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tuneboard.datafiles import Table
 from tuneboard.errors import DataError, UnknownName, UsageError
 from tuneboard.tuning.data.formats import as_trained, bind, check_kind, to_examples
 from tuneboard.tuning.data.sources import read_source, source_names
-from tuneboard.tuning.data.tables import Table
 from tuneboard.tuning.records import Example, SourceSpec
 
 

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tuneboard.datafiles import Table, read_table
 from tuneboard.errors import DataError, UsageError
 from tuneboard.tuning.data.sources import read_source, source_names
-from tuneboard.tuning.data.tables import Table, read_table
 from tuneboard.tuning.records import SourceSpec
 
 
@@ -57,6 +57,19 @@ def test_a_line_that_does_not_parse_is_named(tmp_path: Path, line: bytes, reason
     with pytest.raises(DataError, match=rf"sub/bad\.jsonl line 2 .*{reason}") as caught:
         read(tmp_path, "sub/bad.jsonl")
     assert "\n" not in str(caught.value)
+
+
+def test_what_is_wrong_with_a_line_of_json_is_told_by_its_place_in_the_line(tmp_path: Path) -> None:
+    write(tmp_path / "bad.jsonl", b'{"text": "fine"}\n{"text": "a" "b"}\n{"text": \n')
+    with pytest.raises(DataError, match=r"line 2 is not JSON \(Expecting ',' delimiter at character 14\)"):
+        read(tmp_path, "bad.jsonl")
+
+
+def test_a_line_of_csv_that_is_not_utf_8_is_named_however_far_the_reader_has_read_ahead(tmp_path: Path) -> None:
+    rows = b"".join(b"row %d,yes\n" % number for number in range(2, 1501))
+    write(tmp_path / "bad.csv", b"text,label\n" + rows + b"caf\xe9,no\n" + rows)
+    with pytest.raises(DataError, match=r"bad\.csv line 1501 is not UTF-8"):
+        read(tmp_path, "bad.csv")
 
 
 def test_a_json_file_is_an_array_or_lines(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
     sniff(spec, folder, mirror)     the format of the first source, out of its first rows
     prepare(spec, context)          PreparedData: examples to train and validate on, and a report that counts every step
 
-What happens to them, in this order: read (``sources``, ``tables``), told by columns (``formats``), cleaned
+What happens to them, in this order: read (``sources``, ``tuneboard.datafiles``), told by columns (``formats``), cleaned
 (``cleaning``), checked against benchmarks (``leaks``), split (``splits``), mixed, balanced and limited (``mixing``).
 """
 

@@ -17,9 +17,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 
+from tuneboard.datafiles import Table
 from tuneboard.errors import DataError, UnknownName, UsageError, near_matches
 from tuneboard.tuning.data.chats import read_messages
-from tuneboard.tuning.data.tables import Table
 from tuneboard.tuning.data.templates import Lookup, Template, parse_template
 from tuneboard.tuning.records import Example, ModelKind, RowFormat, SourceSpec
 

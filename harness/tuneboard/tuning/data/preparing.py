@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from tuneboard.datafiles import Table
 from tuneboard.errors import DataError, UsageError
 from tuneboard.tuning.data.cleaning import clean
 from tuneboard.tuning.data.formats import Binding, as_trained, bind, check_kind, to_examples
@@ -16,7 +17,6 @@ from tuneboard.tuning.data.leaks import benchmark_items, find_leaks
 from tuneboard.tuning.data.mixing import Pool, balance, draw, mix
 from tuneboard.tuning.data.sources import read_source, source_names
 from tuneboard.tuning.data.splits import split_examples, text_identity
-from tuneboard.tuning.data.tables import Table
 from tuneboard.tuning.data.templates import Lookup
 from tuneboard.tuning.records import (
     CleaningSpec,

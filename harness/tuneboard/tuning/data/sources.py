@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from tuneboard.datafiles import READERS, Table, arrow_table, read_table
 from tuneboard.errors import DataError, near_matches
-from tuneboard.tuning.data.tables import READERS, Table, arrow_table, read_table
 from tuneboard.tuning.records import SourceSpec
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")

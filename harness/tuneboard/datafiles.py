@@ -141,7 +141,7 @@ def _json_lines(path: Path, name: str) -> Iterator[NumberedRow]:
             except UnicodeDecodeError as error:
                 raise DataError(f"{place} is not UTF-8 text; save the file as UTF-8") from error
             except (ValueError, RecursionError) as error:
-                reason = _first_line(error)
+                reason = _within_line(error)
                 raise DataError(f"{place} is not JSON ({reason}); expected one object a line, {{...}}") from error
             yield number, _checked(item, place, escapes=rb"\u" in line)
 
@@ -189,9 +189,20 @@ def _csv_records(stream: Any, path: Path, name: str) -> Iterator[tuple[int, list
                 yield start, cells
             start = reader.line_num + 1
     except UnicodeDecodeError as error:
-        raise DataError(f"{name}, after line {start - 1}, is not UTF-8 text; save the file as UTF-8") from error
+        raise DataError(f"{name} line {_undecodable(path)} is not UTF-8 text; save the file as UTF-8") from error
     except csv.Error as error:
         raise DataError(f"{name} line {start} is not CSV ({error}); check the quotes that start there") from error
+
+
+def _undecodable(path: Path) -> int:
+    """Find the first line that is not UTF-8: text is decoded ahead of the records, by blocks."""
+    with path.open("rb") as stream:
+        for number, line in enumerate(stream, 1):
+            try:
+                line.decode("utf-8")
+            except UnicodeDecodeError:
+                return number
+    raise AssertionError("only called where a line cannot be decoded")
 
 
 def _header(cells: list[str], name: str) -> tuple[str, ...]:
@@ -213,6 +224,13 @@ def _csv_rows(records: Iterable[tuple[int, list[str]]], columns: tuple[str, ...]
 
 def _first_line(error: BaseException) -> str:
     return str(error).strip().partition("\n")[0] or type(error).__name__
+
+
+def _within_line(error: BaseException) -> str:
+    """Say what is wrong with a line of JSON; the library counts lines of its own."""
+    if isinstance(error, json.JSONDecodeError):
+        return f"{error.msg} at character {error.pos + 1}"
+    return _first_line(error)
 
 
 #: Suffix of a file to what reads it.
