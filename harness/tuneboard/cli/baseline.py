@@ -6,8 +6,7 @@ import argparse
 import re
 from collections.abc import Collection
 from contextlib import suppress
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tuneboard.errors import DataError, UsageError
 from tuneboard.report.numbers import json_text
@@ -53,6 +52,7 @@ def _bless(args: argparse.Namespace) -> int:
     from tuneboard.cli.files import write_text
     from tuneboard.store.baselines import load_baseline, same_results
     from tuneboard.store.blessing import bless
+    from tuneboard.store.overview import baseline_facts
 
     name = args.as_name or args.name
     if not _NAME.fullmatch(name):
@@ -69,7 +69,7 @@ def _bless(args: argparse.Namespace) -> int:
         made.path.parent.mkdir(parents=True, exist_ok=True)
         write_text(text, made.path)
     shown = made if changed or before is None else before
-    content = _content(shown)
+    content = baseline_facts(shown)
     if args.json:
         print(json_text({"schema": SCHEMA, "written": changed, **content}, indent=2))
         return 0
@@ -99,8 +99,9 @@ def _chosen(args: argparse.Namespace) -> Collection[str] | None:
 def _show(args: argparse.Namespace) -> int:
     from tuneboard.report.tables import format_table, one_line
     from tuneboard.store.baselines import load_baseline
+    from tuneboard.store.overview import all_baselines, baseline_facts
 
-    found = [_with_status(load_baseline(args.name), args.db)] if args.name else all_baselines(args.db)
+    found = [baseline_facts(load_baseline(args.name), args.db)] if args.name else all_baselines(args.db)
     if args.json:
         print(json_text({"schema": SCHEMA, "baselines": found}, indent=2))
     elif not found:
@@ -112,49 +113,3 @@ def _show(args: argparse.Namespace) -> int:
     else:
         print(format_table(list(LISTED), [[one.get(key) for key in LISTED] for one in found], "lllrrl"))
     return 0 if all("sha256" in one for one in found) else 2
-
-
-def all_baselines(db: Path) -> list[dict[str, Any]]:
-    """Return what each baseline of this working folder holds and how it stands, by name.
-
-    Args:
-        db: Tells what has changed since they were blessed.
-
-    Returns:
-        The keys of ``LISTED`` and more; of one that cannot be read, its name and status alone.
-    """
-    from tuneboard.store.baselines import list_baselines, load_baseline
-
-    found = []
-    for path in list_baselines():
-        try:
-            found.append(_with_status(load_baseline(path.stem), db))
-        except DataError as error:
-            found.append({"name": path.stem, "status": str(error)})
-    return found
-
-
-def _with_status(one: Baseline, db: Path) -> dict[str, Any]:
-    from tuneboard.store.baselines import staleness
-
-    return _content(one) | {"status": "; ".join(staleness(db, one)) or "good"}
-
-
-def _content(one: Baseline) -> dict[str, Any]:
-    tasks = [entry for entry in one.entries if entry["kind"] == "task"]
-    scores = [
-        [entry["ref"]["name"], f"{metric['metric']},{metric['filter']}", metric["value"]]
-        for entry in one.entries
-        for metric in entry["metrics"]
-    ]
-    return {
-        "name": one.name,
-        "path": str(Path(one.path)),
-        "candidate": one.candidate,
-        "fingerprint": one.fingerprint,
-        "blessed": one.blessed,
-        "sha256": one.sha256,
-        "tasks": len(tasks),
-        "samples": sum(entry["n"] for entry in tasks),
-        "scores": scores,
-    }

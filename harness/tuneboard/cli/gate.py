@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tuneboard.cli.options import add_include_path, output_file
-from tuneboard.errors import UsageError
+from tuneboard.cli.streams import say
+from tuneboard.errors import StoreError, UsageError
 from tuneboard.report.numbers import json_text
+from tuneboard.report.tables import one_line
 
 if TYPE_CHECKING:
     from tuneboard.gates import Known, Policy
@@ -62,6 +64,7 @@ def run(args: argparse.Namespace) -> int:
     report = gate_report(policy, args, wants_flips)
     # The verdict comes first, whatever happens to the files.
     _print(report, args)
+    _keep(report, args)
     _write(report, args, Path(summary) if summary else None)
     return report.verdict.exit_code
 
@@ -94,6 +97,20 @@ def _print(report: GateReport, args: argparse.Namespace) -> None:
     else:
         print(verdict_text(report))
     sys.stdout.flush()
+
+
+def _keep(report: GateReport, args: argparse.Namespace) -> None:
+    """Keep the verdict for the gate's history; where that cannot be written, the verdict stands all the same."""
+    from tuneboard.report.verdict import verdict_json
+    from tuneboard.store.verdicts import keep_verdict
+
+    if not args.db.exists():
+        return
+    try:
+        keep_verdict(args.db, verdict_json(report))
+    except StoreError as error:
+        if not args.quiet:
+            say(f"tuneboard: warning: the history of verdicts misses this one: {one_line(str(error))}")
 
 
 def _write(report: GateReport, args: argparse.Namespace, summary: Path | None) -> None:

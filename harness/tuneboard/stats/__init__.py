@@ -5,11 +5,13 @@ where they are needed, because importing them takes longer than most commands ru
 
     single       intervals and standard errors of one score
     bootstrap    standard errors of corpus statistics
+    classification   precision, recall, F1, Matthews' correlation; calibration: confidence against accuracy
     binary       paired 0/1 scores: Tango's interval and test, exact McNemar
     means        paired differences: t, clustered errors, permutation
     resampling   paired bootstrap (BCa) and swap tests, of means and corpus statistics
     multiple     Holm, Benjamini-Hochberg
     power        detectable effects, samples needed
+    ranks        places among many scores
     sequential   evidence that may be looked at again and again
     monitoring   stopping rules for 0/1 scores; wagers: for bounded ones
 """
@@ -21,6 +23,23 @@ from tuneboard.stats.bootstrap import (
     MIN_RESAMPLES,
     bootstrap_stderr,
     bootstrap_stderr_of_sums,
+)
+from tuneboard.stats.calibration import (
+    Calibration,
+    ReliabilityBin,
+    Selection,
+    calibration_of,
+    choice_probabilities,
+    reliability_bins,
+)
+from tuneboard.stats.classification import (
+    LabelScore,
+    average_scores,
+    confusion,
+    label_counts,
+    label_scores,
+    macro_f1,
+    matthews,
 )
 from tuneboard.stats.means import MeanDifference, clustered_t, paired_t, permutation_test, weighted_mean
 from tuneboard.stats.monitoring import (
@@ -38,6 +57,7 @@ from tuneboard.stats.monitoring import (
 )
 from tuneboard.stats.multiple import benjamini_hochberg, holm
 from tuneboard.stats.power import detectable_flips, detectable_mean, needed_samples, supported_margin
+from tuneboard.stats.ranks import rank_ranges
 from tuneboard.stats.resampling import Bootstrap, ResampledScores, bootstrap_means, resample_scores, swap_test
 from tuneboard.stats.sequential import (
     betting_interval,
@@ -76,12 +96,17 @@ __all__ = [
     "MIN_RESAMPLES",
     "Aim",
     "Bootstrap",
+    "Calibration",
     "Evidence",
     "Interval",
+    "LabelScore",
     "MeanDifference",
+    "ReliabilityBin",
     "ResampledScores",
     "Runs",
     "Schedule",
+    "Selection",
+    "average_scores",
     "benjamini_hochberg",
     "betting_interval",
     "bootstrap_means",
@@ -90,18 +115,25 @@ __all__ = [
     "bounds_of_flips",
     "bounds_of_gains",
     "bounds_of_scores",
+    "calibration_of",
     "chance_to_pass",
+    "choice_probabilities",
     "clustered_score",
     "clustered_t",
+    "confusion",
     "detectable_flips",
     "detectable_mean",
     "group_interval",
     "holm",
+    "label_counts",
+    "label_scores",
     "last_p_of_flips",
     "last_p_of_level",
     "last_p_of_scores",
     "log_capital",
     "log_e_value",
+    "macro_f1",
+    "matthews",
     "mcnemar",
     "mean_interval",
     "needed_samples",
@@ -110,6 +142,8 @@ __all__ = [
     "pass_at_k",
     "permutation_test",
     "pooled_stderr",
+    "rank_ranges",
+    "reliability_bins",
     "resample_scores",
     "run_flips",
     "single_score",

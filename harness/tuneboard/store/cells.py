@@ -82,6 +82,7 @@ def find_cells(
     candidate: str | None = None,
     task: str | None = None,
     ids: Sequence[str] | None = None,
+    names: Sequence[str] | None = None,
 ) -> list[CellRow]:
     """Return all cells that fit, newest first; None fits everything.
 
@@ -91,11 +92,13 @@ def find_cells(
         candidate: Name of a candidate.
         task: Name of a task or group.
         ids: ``CellKey.id`` of each.
+        names: Of candidates.
 
     Raises:
         UnknownName: The database has no run, candidate or task of that name.
     """
-    rows = rows_as_dicts(connection, _CELLS, {"run": run, "candidate": candidate, "task": task, "ids": ids})
+    wanted = {"run": run, "candidate": candidate, "task": task, "ids": ids, "names": names}
+    rows = rows_as_dicts(connection, _CELLS, wanted)
     if not rows:
         _refuse_unknown(connection, "run", run, "SELECT id FROM runs")
         _refuse_unknown(connection, "candidate", candidate, "SELECT name FROM candidates")
@@ -128,6 +131,7 @@ JOIN (SELECT cell_id, arg_max(status, recorded) AS status, max(recorded) AS seen
       FROM run_cells WHERE $run IS NULL OR run_id = $run GROUP BY cell_id) AS used ON used.cell_id = cells.id
 WHERE ($candidate IS NULL OR candidates.name = $candidate) AND ($task IS NULL OR cells.task = $task)
   AND ($ids IS NULL OR list_contains($ids, cells.id))
+  AND ($names IS NULL OR list_contains($names, candidates.name))
   AND (used.status = 'reused' OR used.status = cells.status)
 ORDER BY used.seen DESC, cells.created DESC, candidates.created
 """

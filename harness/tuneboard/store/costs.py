@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tuneboard.gates import Cost
+from tuneboard.records import Cost
 from tuneboard.store.baselines import Baseline
 from tuneboard.store.cells import find_cells
 from tuneboard.store.database import reading, writing
@@ -15,6 +15,19 @@ from tuneboard.store.rows import utc_now
 
 if TYPE_CHECKING:
     import duckdb
+
+#: Columns of the table ``costs`` that are fields of ``Cost``.
+_MEASURED = (
+    "tokens_per_s",
+    "latency_p95_s",
+    "peak_memory_gib",
+    "first_token_s",
+    "latency_p50_s",
+    "latency_p99_s",
+    "joules_per_token",
+    "energy_source",
+    "timed",
+)
 
 
 def keep_costs(db: Path, requests: str, costs: Mapping[str, Cost]) -> None:
@@ -31,9 +44,10 @@ def keep_costs(db: Path, requests: str, costs: Mapping[str, Cost]) -> None:
     now = utc_now()
     with writing(db) as connection:
         connection.executemany(
-            "INSERT INTO costs VALUES (?, ?, ?, ?, ?, ?, ?)",
+            f"INSERT INTO costs (candidate_fingerprint, requests, machine, measured, {', '.join(_MEASURED)}) "
+            f"VALUES (?, ?, ?, ?{', ?' * len(_MEASURED)})",
             [
-                [weights, requests, cost.machine, now, cost.tokens_per_s, cost.latency_p95_s, cost.peak_memory_gib]
+                [weights, requests, cost.machine, now, *(getattr(cost, name) for name in _MEASURED)]
                 for weights, cost in costs.items()
             ],
         )
@@ -67,6 +81,27 @@ def measured_costs(
         return _of_evaluations(connection, known, run)
 
 
+def efficiency(db: Path, names: Sequence[str]) -> dict[str, Cost]:
+    """Return the newest measurement of each candidate, else the speed of its own evaluations; for looking, not judging.
+
+    Unlike ``measured_costs``, candidates need not have been measured on the same requests and machine.
+
+    Args:
+        db: The database file.
+        names: Of candidates; those of which nothing was measured are left out.
+
+    Raises:
+        StoreError: The database is missing or cannot be read.
+    """
+    with reading(db) as connection:
+        weights = dict(connection.execute("SELECT name, fingerprint FROM candidates").fetchall())
+        found: dict[str, Cost] = {}
+        for name in names:
+            known = {name: weights[name]} if name in weights else {}
+            found |= (_kept(connection, known) or _of_evaluations(connection, known, None)) if known else {}
+    return found
+
+
 def machine_name(engine: Mapping[str, Any], hardware: Mapping[str, Any]) -> str:
     """Name what work was done on, by which costs of different machines are told apart.
 
@@ -81,13 +116,13 @@ def machine_name(engine: Mapping[str, Any], hardware: Mapping[str, Any]) -> str:
 def _kept(connection: duckdb.DuckDBPyConnection, weights: Mapping[str, str]) -> dict[str, Cost]:
     """Return the newest measurements that all candidates have on the same requests and machine."""
     rows = connection.execute(
-        """SELECT candidate_fingerprint, requests, machine, tokens_per_s, latency_p95_s, peak_memory_gib FROM costs
+        f"""SELECT candidate_fingerprint, requests, machine, {", ".join(_MEASURED)} FROM costs
            WHERE candidate_fingerprint IN (SELECT unnest(?::VARCHAR[])) ORDER BY measured DESC, rowid DESC""",
         [sorted(set(weights.values()))],
     ).fetchall()
     by_setting: dict[tuple[str, str], dict[str, Cost]] = {}
-    for candidate, requests, machine, speed, latency, memory in rows:
-        cost = Cost(speed, latency, memory, machine)
+    for candidate, requests, machine, *measured in rows:
+        cost = Cost(machine=machine, **dict(zip(_MEASURED, measured, strict=True)))
         by_setting.setdefault((requests, machine), {}).setdefault(candidate, cost)
     wanted = set(weights.values())
     found: dict[str, Cost] = next((costs for costs in by_setting.values() if wanted <= costs.keys()), {})

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from tuneboard.errors import DataError
-from tuneboard.records import MetricValue, TaskResult
+from tuneboard.records import Cost, MetricValue, TaskResult
 from tuneboard.store import queries
+from tuneboard.store.costs import efficiency
 
 
 def result_rows(
@@ -29,11 +30,15 @@ def result_rows(
     found = queries.newest(queries.cells(db, run=run, candidate=candidate, task=task))
     runs = {row.id: row for row in queries.runs(db)}
     sizes = {row.fingerprint: row.n_docs for row in queries.tasks(db)}
+    costs = efficiency(db, list(dict.fromkeys(cell.candidate for cell in found)))
     metrics: dict[tuple[str, str], list[MetricValue]] = {}
     for row in queries.metrics(db, run=run, candidate=candidate, task=task):
         metrics.setdefault((row.cell.id, row.cell.candidate), []).append(row.metric)
     return [
-        _result_row(cell, metric) | {"n_docs": sizes.get(cell.task_fingerprint)} | _asked(runs.get(cell.run))
+        _result_row(cell, metric)
+        | {"n_docs": sizes.get(cell.task_fingerprint)}
+        | _asked(runs.get(cell.run))
+        | _took(cell, costs.get(cell.candidate, Cost()))
         for cell in found
         for metric in metrics.get((cell.id, cell.candidate)) or [None]  # type: ignore[list-item]
     ]
@@ -161,4 +166,17 @@ def _asked(run: queries.RunRow | None) -> dict[str, Any]:
         "system_instruction": prompts.get("system_instruction"),
         "gen_kwargs": settings.get("gen_kwargs") or None,
         "max_length": settings.get("max_length"),
+    }
+
+
+def _took(cell: queries.CellRow, cost: Cost) -> dict[str, Any]:
+    """Return the speed of this result, and the newest measurement of its candidate alone."""
+    return {
+        "tokens_per_s": cell.tokens.computed / cell.seconds if cell.seconds and cell.tokens.computed else None,
+        "first_token_s": cost.first_token_s,
+        "latency_p50_s": cost.latency_p50_s,
+        "latency_p95_s": cost.latency_p95_s,
+        "latency_p99_s": cost.latency_p99_s,
+        "peak_memory_gib": cost.peak_memory_gib,
+        "joules_per_token": cost.joules_per_token,
     }

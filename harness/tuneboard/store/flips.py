@@ -6,10 +6,10 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from tuneboard.compare.records import Flip
 from tuneboard.compare.scores import Scores
+from tuneboard.store.answers import answer, shown_target
 from tuneboard.store.database import reading
 from tuneboard.store.rows import clean
 
@@ -49,7 +49,7 @@ def with_texts(db: Path, scores: Scores, flips: Sequence[Flip]) -> list[Flip]:
             replace(
                 flip,
                 prompt=after[0],
-                target=_target(after[1], after[2]),
+                target=shown_target(after[1], after[2]),
                 base_answer=clean(_answer(before, flip)) if before else "",
                 candidate_answer=clean(_answer(after, flip)),
             )
@@ -57,19 +57,6 @@ def with_texts(db: Path, scores: Scores, flips: Sequence[Flip]) -> list[Flip]:
     return filled
 
 
-def _target(target: str, choices: Sequence[str]) -> str:
-    """Return the right choice where the target is its number."""
-    return choices[int(target)].strip() if target.isdecimal() and int(target) < len(choices) else target
-
-
-def _answer(row: Sequence[Any], flip: Flip) -> str:
-    _, _, choices, text, filtered = row
-    responses = json.loads(text)
-    if filtered and (kept := json.loads(filtered).get(flip.filter)):
-        return str(kept[0][0] if isinstance(kept[0], list) and kept[0] else kept[0])
-    scored = [one[0] for one in responses if isinstance(one, list)]
-    if len(choices) > 1 and len(scored) >= len(choices):
-        # acc_norm prefers the choice that is likeliest per character, as lm-eval counts them: without the space before.
-        lengths = [max(1, len(choice.removeprefix(" "))) if flip.metric == "acc_norm" else 1 for choice in choices]
-        return str(max(zip(scored, lengths, choices, strict=False), key=lambda one: one[0] / one[1])[2]).strip()
-    return "" if not responses or responses[0] is None else str(responses[0])
+def _answer(row: Sequence[str], flip: Flip) -> str:
+    _, _, choices, responses, filtered = row
+    return answer(json.loads(responses), json.loads(filtered) if filtered else None, choices, flip.metric, flip.filter)

@@ -108,9 +108,10 @@ def _task_result(run: LoggedRun, task: str, candidate: Candidate) -> TaskResult:
 
 def _ref(run: LoggedRun, task: str, logged: Sequence[LoggedSample]) -> TaskRef:
     config = {key: value for key, value in (run.of("configs", task) or {}).items() if key not in ("metadata", "task")}
-    # Of the metadata, which hold the model's arguments too, this alone says something of the samples.
-    if column := _cluster_column(run, task):
-        config["metadata"] = {"cluster": column}
+    # Of the metadata, which hold the model's arguments too, these alone say something of the samples.
+    kept = {"cluster": _cluster_column(run, task), "private": _is_private(run, task)}
+    if metadata := {name: value for name, value in kept.items() if value}:
+        config["metadata"] = metadata
     # In the config, and not as the hash of the data: where these differ, a limit or the examples may be the reason.
     config["documents"] = fingerprint(
         [[one.doc_id, *(one.first.get(key) for key in ("doc_hash", "prompt_hash", "target_hash"))] for one in logged]
@@ -145,6 +146,10 @@ def _arguments(line: Mapping[str, Any]) -> list[list[Any]]:
     requests = list(found.values()) if isinstance(found, dict) else list(found)
     lists = [list(one.values()) if isinstance(one, dict) else list(one) for one in requests]
     return lists or [[""]]
+
+
+def _is_private(run: LoggedRun, task: str) -> bool:
+    return bool(((run.of("configs", task) or {}).get("metadata") or {}).get("private"))
 
 
 def _cluster_column(run: LoggedRun, task: str) -> str | None:

@@ -66,11 +66,12 @@ def load_scores(
     """
     with reading(db) as connection:
         adapters = _known(connection, [*(() if baseline else (base,)), *candidates], db)
-        cells = find_cells(connection, run=run) + (baseline_cells(baseline) if baseline else [])
+        cells = find_cells(connection, run=run, names=[base, *candidates])
+        cells += baseline_cells(baseline) if baseline else []
         if not any(cell.candidate == base for cell in cells):
             where = f" in run {run}" if run else ""
             raise DataError(f"no result of '{base}'{where}; evaluate it, or see: tuneboard show {base} --db {db}")
-        refs = _task_rows(connection, cells)
+        refs = task_rows(connection, cells)
         known = _alike(refs, baseline) if baseline else refs
         choice = choose(cells, base, list(dict.fromkeys(candidates)), known, adapters)
         loaded = ScoreArrays(connection, choice)
@@ -79,7 +80,7 @@ def load_scores(
         of_block = [refs[block.cells[0].task_fingerprint] for block in choice.blocks]
         blocks = [loaded.block(block, ref) for block, ref in zip(choice.blocks, of_block, strict=True)]
         groups = _groups(connection, choice.groups, known, baseline)
-        entries = _entries(connection, choice)
+        entries = suite_entries(connection, choice)
         unapplied = _identical(connection, choice, blocks)
     lost = [block for block, ref in zip(blocks, of_block, strict=True) if _lost_clusters(block, ref)]
     infos = tuple(
@@ -97,7 +98,13 @@ def _known(connection: duckdb.DuckDBPyConnection, names: Iterable[str], db: Path
     return frozenset(name for name, adapter in known.items() if adapter)
 
 
-def _task_rows(connection: duckdb.DuckDBPyConnection, cells: Sequence[CellRow]) -> dict[str, dict[str, Any]]:
+def task_rows(connection: duckdb.DuckDBPyConnection, cells: Sequence[CellRow]) -> dict[str, dict[str, Any]]:
+    """Return the rows of the tasks that cells are results of, by fingerprint.
+
+    Args:
+        connection: An open database.
+        cells: Whose tasks.
+    """
     rows = rows_as_dicts(
         connection,
         """SELECT fingerprint, name, version, num_fewshot, output_type, data_hash, config, n_docs FROM tasks
@@ -145,7 +152,7 @@ def _groups(
     )
 
 
-def _entries(connection: duckdb.DuckDBPyConnection, choice: Choice) -> tuple[SuiteTask, ...]:
+def suite_entries(connection: duckdb.DuckDBPyConnection, choice: Choice) -> tuple[SuiteTask, ...]:
     """Return the suite entries of the runs that show the chosen cells; those of the newest run first."""
     ids = sorted({cell.id for block in choice.blocks for cell in block.cells} | {cell.id for cell in choice.groups})
     rows = connection.execute(
@@ -156,11 +163,22 @@ def _entries(connection: duckdb.DuckDBPyConnection, choice: Choice) -> tuple[Sui
     ).fetchall()
     entries: dict[str, SuiteTask] = {}
     for (settings,) in rows:
-        for task in json.loads(settings).get("tasks") or ():
-            if isinstance(task, dict) and isinstance(task.get("task"), str):
-                known = SuiteTask(task["task"], role=task.get("role", "none"), headline=task.get("headline"))
-                entries.setdefault(known.task, known)
+        for known in entries_of(json.loads(settings)):
+            entries.setdefault(known.task, known)
     return tuple(entries.values())
+
+
+def entries_of(settings: Mapping[str, Any]) -> tuple[SuiteTask, ...]:
+    """Return the suite entries, with roles and headlines, that a run was asked with.
+
+    Args:
+        settings: Of the run.
+    """
+    return tuple(
+        SuiteTask(task["task"], role=task.get("role", "none"), headline=task.get("headline"))
+        for task in settings.get("tasks") or ()
+        if isinstance(task, dict) and isinstance(task.get("task"), str)
+    )
 
 
 def _identical(connection: duckdb.DuckDBPyConnection, choice: Choice, blocks: Sequence[TaskScores]) -> frozenset[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
@@ -78,3 +78,9 @@ def _tasks(connection: duckdb.DuckDBPyConnection, fingerprints: Sequence[str]) -
         [sorted(set(fingerprints))],
     )
     return {row["fingerprint"]: TaskRef(**row | {"config": json.loads(row["config"])}) for row in rows}
+
+
+def signatures_of(config: Mapping[str, Any]) -> dict[str, str]:
+    """Return how the metrics of a task were computed, for those whose config says so."""
+    entries = [one for one in config.get("metric_list") or () if isinstance(one, dict)]
+    return {str(one["metric"]): str(one["signature"]) for one in entries if one.get("signature")}

@@ -38,14 +38,15 @@ def samples(
         DataError: The cell did not finish, or is a group.
         StoreError: The database is missing or cannot be read.
     """
-    cell = _choose(db, candidate, task, run)
+    cell = choose_cell(db, candidate, task, run)
     names = _metric_names(db, cell)
     if filter is not None and filter not in names:
         raise UnknownName("filter", filter, names, f"task '{task}' has {', '.join(names)}")
     return _stream(db, cell, names if filter is None else {filter: names[filter]})
 
 
-def _choose(db: Path, candidate: str, task: str, run: str | None) -> CellRow:
+def choose_cell(db: Path, candidate: str, task: str, run: str | None) -> CellRow:
+    """Return the result whose samples are meant; arguments and errors as for ``samples``."""
     with reading(db) as connection:
         found = find_cells(connection, run=run, candidate=candidate, task=task)
     what = f"candidate '{candidate}' on task '{task}'" + (f" in run {run}" if run else "")

@@ -1,0 +1,1 @@
+"""What the pages share: selection in the URL, data, tables, charts, words."""
