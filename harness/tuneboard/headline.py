@@ -9,17 +9,29 @@ from tuneboard.records import MetricValue
 #: Task prefix to ``(metric, filter)``; the longest prefix wins.
 _OF_TASK = {
     "arc": ("acc_norm", ""),
+    "bbh_cot_zeroshot": ("exact_match", "flexible-extract"),
+    "bbh_zeroshot": ("exact_match", "flexible-extract"),
+    "cnn_dailymail": ("rougeLsum", ""),
+    "cola": ("mcc", ""),
+    "dialogsum": ("rougeL", ""),
     "gsm8k": ("exact_match", "strict-match"),
     "hellaswag": ("acc_norm", ""),
     "humaneval": ("pass@1", ""),
-    "mbpp": ("pass@1", ""),
+    "mbpp": ("pass_at_1", ""),
     "mmlu": ("acc", ""),
+    "openbookqa": ("acc_norm", ""),
+    "piqa": ("acc_norm", ""),
+    "samsum": ("rougeL", ""),
+    "squad": ("f1", ""),
+    "stsb": ("pearson", ""),
     "truthfulqa_gen": ("bleu_acc", ""),
     "truthfulqa_mc": ("acc", ""),
+    "wmt": ("bleu", ""),
+    "xsum": ("rougeL", ""),
 }
 
 #: Tried in this order for every other task.
-_USUAL = ("acc", "exact_match", "pass@1", "f1", "word_perplexity")
+_USUAL = ("acc", "exact_match", "pass@1", "f1", "word_perplexity", "bleu", "rougeL", "mcc")
 
 
 def headline_metric(task: str, metrics: Sequence[MetricValue], preferred: str | None = None) -> MetricValue | None:

@@ -50,11 +50,9 @@ def pass_at_k(
 def _run(
     resps: Sequence[Sequence[str]], docs: Sequence[dict[str, Any]], extract: Callable[[str], str]
 ) -> list[list[Ending]]:
-    programs = [[_program(doc, extract(text)) for text in texts] for texts, doc in zip(resps, docs, strict=True)]
-    # Samples of one problem are often the same text.
-    distinct = list(dict.fromkeys(program for each in programs for program in each))
-    outcomes = dict(zip(distinct, sandbox.run_programs(distinct), strict=True))
-    return [[{"status": outcomes[one].status, "reason": outcomes[one].reason} for one in each] for each in programs]
+    return sandbox.run_samples(
+        [[_program(doc, extract(text)) for text in texts] for texts, doc in zip(resps, docs, strict=True)]
+    )
 
 
 def _program(doc: dict[str, Any], completion: str) -> str:

@@ -188,7 +188,8 @@ def test_a_candidate_names_the_training_that_made_it(
 def test_tasks_are_listed_with_their_results(db: Path, capsys: pytest.CaptureFixture[str]) -> None:
     show(db, "tasks", "TOY", "--json")
     tasks = {task["task"]: task for task in json.loads(capsys.readouterr().out)["tasks"]}
-    assert tasks["toy"] == {"task": "toy", "kind": "task", "results": 2}
+    told = {"source": None, "metric": None, "num_fewshot": 0, "size": 10}
+    assert tasks["toy"] == {"task": "toy", "kind": "task", **told, "results": 2}
 
 
 @pytest.mark.parametrize(

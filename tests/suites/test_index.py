@@ -125,7 +125,7 @@ def test_writers_at_once_leave_one_whole_file(builtin: Path, tmp_path: Path):
         found = list(pool.map(lambda _: task_index(), range(24)))
     assert all(one == whole for one in found)
     (file,) = kept(tmp_path)
-    assert json.loads(file.read_text())["format"] == 1
+    assert json.loads(file.read_text())["format"] == 2
 
 
 def test_own_folder_wins_over_builtin_and_a_later_one_over_both(builtin: Path, tmp_path: Path):

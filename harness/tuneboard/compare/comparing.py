@@ -16,6 +16,7 @@ from tuneboard.compare.roles import Place, assign_places
 from tuneboard.compare.scores import CandidateInfo, GroupScores, MetricName, Refusal, Scores, TaskScores
 from tuneboard.config import SuiteTask
 from tuneboard.headline import headline_metric
+from tuneboard.metrics import is_neutral
 from tuneboard.records import MetricValue
 
 
@@ -70,6 +71,8 @@ class _Table:
         """Measure all metrics of a task."""
         known: dict[MetricName, Measured] = {}
         for name, metric in task.metrics.items():
+            if is_neutral(name[0]):
+                continue
             found = measure(task, metric, self.plan.seed)
             if isinstance(found, str):
                 self._refuse(task.names[1:], Refusal(task.task, found, name[0]))

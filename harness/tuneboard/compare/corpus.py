@@ -7,13 +7,17 @@ gives the number that was stored; otherwise the metric is not compared.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from tuneboard import stats
 from tuneboard.compare.scores import MetricScores
+from tuneboard.metrics import CorpusScore, find_metric, find_metrics
+from tuneboard.metrics.correlation import pearson, ranked
+from tuneboard.metrics.labels import label_row
+from tuneboard.metrics.perplexity import OF_TEXTS, perplexity
 
 if TYPE_CHECKING:
     import numpy as np
@@ -41,7 +45,7 @@ def scoring_of(metric: MetricScores) -> Scoring | str:
         The form that gives the stored numbers, or why none does.
     """
     named = [_FORMS[name] for name in (metric.aggregation, metric.metric) if name is not None and name in _FORMS]
-    for make in [_mean, *named]:
+    for make in [_mean, *named, _of_family]:
         try:
             found = make(metric)
         except (TypeError, ValueError, IndexError, KeyError, ImportError):
@@ -77,18 +81,12 @@ def _perplexity(metric: MetricScores) -> Scoring:
     import numpy as np
 
     columns = np.stack([metric.values, np.where(np.isnan(metric.values), np.nan, 1.0)], axis=-1)
-    return Scoring(columns=columns, statistic=lambda sums: np.exp(-sums[..., 0] / sums[..., 1]))
+    return Scoring(columns=columns, statistic=perplexity)
 
 
-def _weighted_perplexity(metric: MetricScores) -> Scoring:
-    """exp(-log-probability per word or byte)."""
-    import numpy as np
-
-    return Scoring(columns=_table(metric, 2, _pair), statistic=lambda sums: np.exp(-sums[..., 0] / sums[..., 1]))
-
-
-def _bits_per_byte(metric: MetricScores) -> Scoring:
-    return Scoring(columns=_table(metric, 2, _pair), statistic=lambda sums: -sums[..., 0] / sums[..., 1] / math.log(2))
+def _of_text(statistic: Callable[[Floats], Floats]) -> Callable[[MetricScores], Scoring]:
+    """What lm-eval makes of log-probabilities and lengths of whole texts."""
+    return lambda metric: Scoring(columns=_table(metric, 2, _pair), statistic=statistic)
 
 
 def _f1(metric: MetricScores) -> Scoring:
@@ -107,19 +105,36 @@ def _f1(metric: MetricScores) -> Scoring:
 
 
 def _matthews(metric: MetricScores) -> Scoring:
-    """Matthews' correlation of two labels, from the four counts."""
+    """Matthews' correlation of the labels that lm-eval keeps, however many there are."""
+    pieces = [_pair(piece) for each in metric.details for piece in each if piece is not None]
+    count = 1 + max(int(label) for pair in pieces for label in pair)
+    return Scoring(columns=_table(metric, 3 * count, lambda pair: label_row((*pair, count))), statistic=stats.matthews)
+
+
+def _f1_of_three(metric: MetricScores) -> Scoring:
+    """The mean F1 of three labels, one that nobody says or means among them: lm-eval's score of CommitmentBank."""
     import numpy as np
 
     def statistic(sums: Floats) -> Floats:
-        both, alarm, miss, none = (sums[..., i] for i in range(4))
-        bottom = np.sqrt((both + alarm) * (both + miss) * (none + alarm) * (none + miss))
-        return np.divide(both * none - alarm * miss, bottom, out=np.zeros_like(both), where=bottom > 0)
+        hit, said, meant = np.split(sums, 3, axis=-1)
+        f1 = np.divide(2 * hit, said + meant, out=np.zeros_like(hit), where=said + meant > 0)
+        return np.asarray(f1.mean(axis=-1))
 
-    def row(piece: Any) -> tuple[float, ...]:
-        gold, said = _labels(piece)
-        return gold * said, (1 - gold) * said, gold * (1 - said), (1 - gold) * (1 - said)
+    return Scoring(columns=_table(metric, 9, lambda piece: label_row((*_pair(piece), 3))), statistic=statistic)
 
-    return Scoring(columns=_table(metric, 4, row), statistic=statistic)
+
+def _pearson(metric: MetricScores) -> Scoring:
+    return _corpus(metric, pearson, lambda piece: piece)
+
+
+def _spearman(metric: MetricScores) -> Scoring:
+    """Pearson's correlation of ranks; a resample keeps those of all samples."""
+    details = []
+    for pieces in metric.details:
+        known = [i for i, piece in enumerate(pieces) if piece is not None]
+        ranks = dict(zip(known, ranked([pieces[i] for i in known]) if known else (), strict=True))
+        details.append(tuple(ranks.get(i) for i in range(len(pieces))))
+    return _pearson(replace(metric, details=tuple(details)))
 
 
 def _brier(metric: MetricScores) -> Scoring:
@@ -132,69 +147,50 @@ def _brier(metric: MetricScores) -> Scoring:
     return Scoring(values=_table(metric, 1, row)[..., 0])
 
 
-def _sacrebleu(name: str, **settings: Any) -> Callable[[MetricScores], Scoring]:
-    """BLEU, chrF and TER from sacrebleu's own counts per sample."""
+def _of_texts(name: str) -> Callable[[MetricScores], Scoring]:
+    """A metric of the family, from the references and the prediction that lm-eval keeps of each sample."""
 
     def make(metric: MetricScores) -> Scoring:
-        import numpy as np
-        from sacrebleu import metrics
-
-        scorer = getattr(metrics, name)(**settings)
-
-        def row(piece: Any) -> Sequence[float]:
-            references, said = _texts(piece)
-            return [float(x) for x in scorer._extract_corpus_statistics([said], [[one] for one in references])[0]]
-
-        def statistic(sums: Floats) -> Floats:
-            flat = sums.reshape(-1, sums.shape[-1])
-            scores = [scorer._compute_score_from_stats(one.tolist()).score for one in flat]
-            return np.array(scores).reshape(sums.shape[:-1])
-
-        width = len(row(next(piece for piece in metric.details[0] if piece is not None)))
-        return Scoring(columns=_table(metric, width, row), statistic=statistic)
-
-    return make
-
-
-def _rouge(name: str) -> Callable[[MetricScores], Scoring]:
-    """The F-measure of ROUGE (Lin 2004), a mean over samples; the best of several references."""
-
-    def make(metric: MetricScores) -> Scoring:
-        from rouge_score.rouge_scorer import RougeScorer
-
-        scorer = RougeScorer([name])
-
-        def row(piece: Any) -> tuple[float]:
-            references, said = _texts(piece)
-            return (max(scorer.score(one, said)[name].fmeasure for one in references),)
-
-        values = _table(metric, 1, row)[..., 0]
+        (own,) = find_metrics([name])
+        if own.corpus is not None:
+            return _corpus(metric, own.corpus, lambda piece: own.score(*_texts(piece)))
+        values = _table(metric, 1, lambda piece: (own.score(*_texts(piece)),))[..., 0]
         # Some tasks report per cent.
         return Scoring(values=values * 100 if max(metric.reported) > 1 else values)
 
     return make
 
 
+def _of_family(metric: MetricScores) -> Scoring | None:
+    """A metric of the family, from what it keeps of each sample itself."""
+    own = find_metric(metric.metric)
+    return None if own is None or own.corpus is None else _corpus(metric, own.corpus, lambda piece: piece)
+
+
+def _corpus(metric: MetricScores, corpus: CorpusScore, piece_of: Callable[[Any], Any]) -> Scoring:
+    def row(piece: Any) -> Sequence[float]:
+        return corpus.row(piece_of(piece))
+
+    width = len(row(next(piece for each in metric.details for piece in each if piece is not None)))
+    return Scoring(columns=_table(metric, width, row), statistic=corpus.statistic)
+
+
+#: Metrics of which lm-eval keeps the texts.
+_OF_TEXTS = ("bleu", "chrf", "chrf++", "ter", "rouge1", "rouge2", "rougeL", "rougeLsum")
 #: By lm-eval's name of the aggregation, or of the metric where that is not given.
 _FORMS: Mapping[str, Callable[[MetricScores], Scoring]] = MappingProxyType(
     {
         "perplexity": _perplexity,
-        "weighted_perplexity": _weighted_perplexity,
-        "word_perplexity": _weighted_perplexity,
-        "byte_perplexity": _weighted_perplexity,
-        "bits_per_byte": _bits_per_byte,
+        "weighted_perplexity": _of_text(perplexity),
+        **{name: _of_text(statistic) for name, statistic in OF_TEXTS.items()},
         "f1": _f1,
         "matthews_corrcoef": _matthews,
         "mcc": _matthews,
+        "cb_multi_fi": _f1_of_three,
+        "pearson": _pearson,
+        "spearman": _spearman,
         "brier_score": _brier,
-        "bleu": _sacrebleu("BLEU"),
-        "chrf": _sacrebleu("CHRF"),
-        "chrf++": _sacrebleu("CHRF", word_order=2),
-        "ter": _sacrebleu("TER"),
-        "rouge1": _rouge("rouge1"),
-        "rouge2": _rouge("rouge2"),
-        "rougeL": _rouge("rougeL"),
-        "rougeLsum": _rouge("rougeLsum"),
+        **{name: _of_texts(name) for name in _OF_TEXTS},
     }
 )
 
@@ -226,5 +222,7 @@ def _labels(piece: Any) -> tuple[int, int]:
 def _texts(piece: Any) -> tuple[list[str], str]:
     """Return references and prediction of one sample, as lm-eval's ``_sacreformat`` reads them."""
     references, said = piece
+    if not isinstance(references, str | list):
+        raise TypeError(f"{type(references).__name__} in place of references")
     said = said[0] if isinstance(said, list) else said
     return list(references) if isinstance(references, list) else [references], str(said)

@@ -43,6 +43,8 @@ class Draft:
     score_ci: Interval | None
     unit: bool
     """Whether samples score from 0 to 1."""
+    percent: bool
+    """Whether samples score from 0 to 100, as a share of 100."""
     noise: float | None
     """Variance of the difference between evaluations of one candidate."""
     counts: tuple[int, int, int] | None = None
@@ -79,12 +81,13 @@ def task_drafts(measured: Measured) -> Iterator[Draft]:
             higher_is_better=measured.metric.higher_is_better,
             n=n,
             n_docs=measured.task.n_docs,
-            left_out=len(measured.task.doc_ids) - n,
+            left_out=measured.scored - n,
             base=own[0].mean,
             base_ci=intervals[0],
             score=own[1].mean,
             score_ci=intervals[1],
             unit=measured.unit,
+            percent=measured.percent,
             noise=measured.noise_variance(slot),
             counts=_counts(measured, slot) if effect is None else None,
             effect=effect,

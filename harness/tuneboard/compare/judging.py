@@ -73,7 +73,7 @@ def _row(draft: Draft, place: Place, headline: bool, p_adjusted: float, how: Jud
     effect = _effect(draft)
     margin = how.margins.get(draft.task)
     if margin is None:
-        margin = default_margin(draft.task, draft.metric, draft.n_docs, draft.unit, draft.base)
+        margin = default_margin(draft.task, draft.metric, draft.n_docs, draft.unit, draft.base, draft.percent)
     status = _status(effect, draft.higher_is_better, margin, p_adjusted, how.alpha)
     needed = None
     if status == "inconclusive":

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from tuneboard import stats
 from tuneboard.compare.corpus import Scoring, scoring_of
+from tuneboard.compare.margins import is_share
 from tuneboard.compare.scores import MetricScores, TaskScores
 
 if TYPE_CHECKING:
@@ -113,6 +114,19 @@ class Measured:
         return self.is_mean and bool(np.logical_and(self.values >= 0, self.values <= 1)[self.mask].all())
 
     @cached_property
+    def percent(self) -> bool:
+        """Whether every sample scores from 0 to 100, as a share of 100."""
+        import numpy as np
+
+        share = self.is_mean and not self.unit and is_share(self.metric.metric)
+        return share and bool(np.logical_and(self.values >= 0, self.values <= 100)[self.mask].all())
+
+    @cached_property
+    def scored(self) -> int:
+        """Documents that any candidate has a score of; a metric may leave out documents that it says nothing about."""
+        return int(self.mask.any(axis=0).sum())
+
+    @cached_property
     def moments(self) -> Moments:
         """Of all pairs of candidates; only of means."""
         import numpy as np
@@ -191,13 +205,13 @@ class Measured:
     def clustered(self, of: int, to: int) -> stats.MeanDifference:
         """Return the difference of two candidates with clustered errors.
 
-        Scores of 0 to 1 that nowhere differ leave a doubt all the same: that of one sample per cluster.
+        Scores of 0 to 1, or of 0 to 100, that nowhere differ leave a doubt all the same: of one sample per cluster.
         """
         found = self._clustered(self.values[of] - self.values[to])
-        if found.stderr or found.mean or not self.unit:
+        if found.stderr or found.mean or not (self.unit or self.percent):
             return found
-        count = found.freedom + 1
-        return stats.MeanDifference(0.0, (2 / (count + 2) / (count + 2)) ** 0.5, found.freedom)
+        count, whole = found.freedom + 1, 100.0 if self.percent else 1.0
+        return stats.MeanDifference(0.0, whole * (2 / (count + 2) / (count + 2)) ** 0.5, found.freedom)
 
     def own(self, of: int, to: int) -> stats.MeanDifference:
         """Return a candidate's own score over the samples that it shares with another, with its standard error."""

@@ -16,7 +16,6 @@ from tuneboard.gates.judging import judge
 from tuneboard.gates.policy import PolicyInfo, find_policy, list_policies, load_policy
 from tuneboard.gates.records import (
     EXIT_CODES,
-    Cost,
     EvaluatePlan,
     Known,
     Outcome,
@@ -27,6 +26,7 @@ from tuneboard.gates.records import (
     Verdict,
 )
 from tuneboard.gates.sequential import Batch, Item, SequentialGate, Stream
+from tuneboard.records import Cost
 
 __all__ = [
     "EXIT_CODES",

@@ -108,10 +108,10 @@ class Finder:
     def _unit(self, entry: str, metric: Any) -> str | None:
         """Return a metric that an entry means and that goes from 0 to 1; None where none does."""
         if isinstance(metric, str):
-            return f"{entry} {metric}" if is_unit(metric) else None
+            return f"{entry} {metric}" if is_unit(metric, entry) else None
         for task in self._meant(entry):
             found = self.headlines.get(task) or usual_metric(task)
-            if is_unit(found):
+            if is_unit(found, task):
                 return f"{task} {found}"
         return None
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from tuneboard.gates.records import Cost, Rule, RuleVerdict
+from tuneboard.gates.records import Rule, RuleVerdict
+from tuneboard.records import Cost
 
 #: Rule to the measurement, its unit in words, and whether more is better.
 MEASURES: Mapping[str, tuple[str, str, bool]] = {

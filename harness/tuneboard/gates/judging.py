@@ -12,7 +12,6 @@ from tuneboard.gates.costs import MEASURES, judge_cost
 from tuneboard.gates.records import (
     EXIT_CODES,
     Correction,
-    Cost,
     Outcome,
     Policy,
     Rule,
@@ -24,6 +23,7 @@ from tuneboard.gates.rules import Finding, is_binary, weigh
 from tuneboard.gates.scales import is_unit
 from tuneboard.gates.selecting import ROLES, names_no_task, select
 from tuneboard.gates.wording import nothing_sentence, rule_sentence, summary
+from tuneboard.records import Cost
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +119,7 @@ def _weighed(
             yield _nothing(rule, entry, nothing_sentence(entry, rule, candidate.tasks, refused))
         for row in rows:
             margin = None if rule.rule == "at_least" else margin_of(rule, row.task, policy, row.margin)
-            if margin is not None and margin >= TOO_LARGE and (is_binary(row) or is_unit(row.metric)):
+            if margin is not None and margin >= TOO_LARGE and (is_binary(row) or _ends_at_one(row)):
                 reason = f"margin {margin:g} on {row.task} {row.metric}, which goes from 0 to 1; expected less than 0.5"
                 yield replace(_nothing(rule, row.task, reason), metric=row.metric, filter=row.filter, row=row)
                 continue
@@ -131,6 +131,11 @@ def _weighed(
             bound = finding.bound if known.bound is None else known.bound
             finding = replace(finding, passed=known.passed, p=known.p, bound=bound)
             yield _Open(rule, row, margin, finding, known.stop, known.failed)
+
+
+def _ends_at_one(row: TaskComparison) -> bool:
+    """Tell whether a metric goes up to 1, by its name and by what was scored: some tasks tell shares in per cent."""
+    return is_unit(row.metric, row.task) and max(row.base, row.candidate) <= 1
 
 
 def _refused(entry: str, refused: Sequence[Refusal], policy: Policy) -> list[Refusal]:

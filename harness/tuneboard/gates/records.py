@@ -97,17 +97,6 @@ class Known:
 
 
 @dataclass(frozen=True, slots=True)
-class Cost:
-    """What it took to answer, of one candidate; None where it was not measured."""
-
-    tokens_per_s: float | None = None
-    latency_p95_s: float | None = None
-    peak_memory_gib: float | None = None
-    machine: str = ""
-    """Costs of different machines are not compared; empty stands for an unknown one."""
-
-
-@dataclass(frozen=True, slots=True)
 class Stop:
     """Where a sequential rule ended."""
 

@@ -7,14 +7,18 @@ import re
 from tuneboard.headline import headline_metric
 from tuneboard.records import MetricValue
 
-_UNIT = re.compile(r"(acc|acc_\w+|exact_match|em|f1|pass@\d+|mc[12]|precision|recall|likelihood_acc|\w+_acc)")
+_UNIT = re.compile(
+    r"(acc|acc_\w+|exact_match|em|f1|f1_macro|mcc|pearson|spearman|pass@\d+|pass_at_\d+|mc[12]|precision|recall|\w+_acc)"
+)
+#: Tasks that tell shares in per cent.
+_IN_PER_CENT = frozenset({"squad", "squadv2"})
 #: Metrics of tasks that nobody has evaluated yet, in the order in which they would stand for the task.
 _USUAL = [MetricValue(name, "", 0.0, None, None, None) for name in ("acc", "acc_norm", "exact_match", "pass@1")]
 
 
-def is_unit(metric: str) -> bool:
-    """Tell whether a metric is known to go from 0 to 1."""
-    return _UNIT.fullmatch(metric.partition(",")[0]) is not None
+def is_unit(metric: str, task: str) -> bool:
+    """Tell whether a metric of a task is known to go up to 1."""
+    return task not in _IN_PER_CENT and _UNIT.fullmatch(metric.partition(",")[0]) is not None
 
 
 def usual_metric(task: str) -> str:

@@ -14,10 +14,11 @@ from tuneboard import stats
 from tuneboard.compare import Comparison
 from tuneboard.gates.costs import MEASURES
 from tuneboard.gates.judging import Decided, Key, corrected, judge, margin_of
-from tuneboard.gates.records import Cost, Policy, Stop, Verdict
+from tuneboard.gates.records import Policy, Stop, Verdict
 from tuneboard.gates.selecting import select
 from tuneboard.gates.streams import Fed, Item, Stream, with_fed
 from tuneboard.gates.tracking import Tracker
+from tuneboard.records import Cost
 
 __all__ = ["Batch", "Item", "SequentialGate", "Stream"]
 

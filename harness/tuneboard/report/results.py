@@ -9,6 +9,7 @@ from typing import Any
 
 from tuneboard.headline import headline_metric
 from tuneboard.records import MetricValue, TaskResult
+from tuneboard.report.answers import answer_notes
 from tuneboard.report.numbers import finite, number
 from tuneboard.report.tables import format_table, listed, one_line
 
@@ -55,7 +56,7 @@ def format_results(
         columns = [_cell(of_task.get(name), shown.get(name), shown.get(base), name == base) for name in names]
         rows.append([task, label, f"{size:,}", *columns])
     table = format_table(["task", "metric", "n", *names], rows, "llr" + "l" * len(names))
-    return "\n".join([table, *map(one_line, [*_footnotes(results), *cut_notes(results)])])
+    return "\n".join([table, *map(one_line, [*_footnotes(results), *cut_notes(results), *answer_notes(results)])])
 
 
 def cut_notes(results: Sequence[TaskResult]) -> list[str]:
@@ -78,7 +79,7 @@ def cut_notes(results: Sequence[TaskResult]) -> list[str]:
 
 
 def evaluate_json(
-    run: str, db: str, seconds: float, engine: Mapping[str, str], results: Sequence[TaskResult]
+    run: str, db: str, seconds: float, engine: Mapping[str, Any], results: Sequence[TaskResult]
 ) -> dict[str, Any]:
     """Build the JSON of ``tuneboard evaluate --json``.
 
@@ -86,7 +87,7 @@ def evaluate_json(
         run: Id of the run.
         db: Path of the database.
         seconds: Wall time of the whole command.
-        engine: ``name``, ``version``, ``device`` and ``dtype``.
+        engine: ``name``, ``version``, ``device`` and ``dtype``; where it was checked, ``checks``.
         results: One per candidate and task.
 
     Returns:
@@ -97,7 +98,8 @@ def evaluate_json(
         "run": run,
         "db": db,
         "seconds": finite(seconds),
-        "engine": {key: engine.get(key) for key in ("name", "version", "device", "dtype")},
+        "engine": {key: engine.get(key) for key in ("name", "version", "device", "dtype")}
+        | ({"checks": engine["checks"]} if "checks" in engine else {}),
         "cells": [_cell_json(result) for result in results],
     }
 

@@ -49,6 +49,7 @@ __all__ = [
     "isolation",
     "run_program",
     "run_programs",
+    "run_samples",
 ]
 
 #: What a program may use unless said otherwise.
@@ -131,6 +132,23 @@ def run_programs(
     chosen = method or _method(unsafe)
     with ThreadPoolExecutor(workers or len(os.sched_getaffinity(0))) as pool:
         return list(pool.map(lambda source: execute(source, limits, chosen), sources))
+
+
+def run_samples(programs: Sequence[Sequence[str]]) -> list[list[dict[str, str]]]:
+    """Run the programs that were made of the answers to problems, and say how each ended, as a stored sample keeps it.
+
+    Args:
+        programs: Per problem, one whole program per answer. Answers are often the same text, which runs once.
+
+    Returns:
+        The same lists of ``{"status": Status, "reason": str}``.
+
+    Raises:
+        SandboxError: Nothing isolates them here, and ``allow_unsafe`` was not called.
+    """
+    distinct = list(dict.fromkeys(program for each in programs for program in each))
+    outcomes = dict(zip(distinct, run_programs(distinct), strict=True))
+    return [[{"status": outcomes[one].status, "reason": outcomes[one].reason} for one in each] for each in programs]
 
 
 def _method(unsafe: bool) -> Method:

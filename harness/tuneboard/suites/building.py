@@ -22,6 +22,8 @@ from tuneboard.errors import ConfigError, DataError
 from tuneboard.suites.faults import explained, readable, refuse_unknown_keys, refuse_urls, unknown
 from tuneboard.suites.index import IndexEntry
 from tuneboard.suites.mirror import Mirror, Splits
+from tuneboard.suites.own import is_own
+from tuneboard.suites.own.lm_eval_config import own_config
 from tuneboard.suites.sources import FILE_BUILDERS, data_source, local_files, missing_column
 
 _STRUCTURE = ("tag", "group", "task_list")
@@ -148,7 +150,10 @@ class TaskBuilder(TaskFactory):
     def _load_full_config(self, entry: Entry, overrides: dict[str, Any] | None = None) -> dict[str, Any]:
         with readable(entry):
             config: dict[str, Any] = super()._load_full_config(entry, overrides)
-            return config
+            if entry.yaml_path is None or not is_own(config):
+                return config
+            own = own_config(Path(entry.yaml_path)) | (overrides or {})
+            return own | {"metadata": own["metadata"] | {"config_source": config["metadata"]["config_source"]}}
 
 
 def settled_fewshot(own: int | None, asked: int | None) -> int:

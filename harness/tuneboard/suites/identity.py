@@ -17,12 +17,15 @@ from typing import Any
 
 import datasets
 
+from tuneboard.metrics import find_metric
 from tuneboard.records import TaskRef, fingerprint
 from tuneboard.suites.mirror import Mirror, Splits, file_sha256
 
 #: Config keys that say where a task comes from or how it is shown, not what it asks.
 _NOT_ASKED = frozenset({"task", "task_alias", "tag", "num_fewshot"})
 _NO_SOURCE = "built in"
+#: lm-eval's metrics of texts that sacrebleu computes.
+_BY_SACREBLEU = frozenset({"bleu", "chrf", "chrf++", "ter"})
 
 
 def task_ref(task: Any, mirror: Mirror | None, seed: int) -> TaskRef:
@@ -45,9 +48,31 @@ def task_ref(task: Any, mirror: Mirror | None, seed: int) -> TaskRef:
         num_fewshot=num_fewshot,
         version=str(task.VERSION),
         output_type=str(task.OUTPUT_TYPE),
-        config=config,
+        config=_signed(config, task),
         n_docs=len(task.eval_docs),
     )
+
+
+def _signed(config: dict[str, Any], task: Any) -> dict[str, Any]:
+    """Add sacrebleu's signatures to the metrics that it computes; they change nothing about what is asked."""
+    entries = config.get("metric_list") or []
+    if not any(_is_sacrebleus(entry) for entry in entries):
+        return config
+    target = task.doc_to_target(task.eval_docs[0])
+    references = [[str(one) for one in target] if isinstance(target, list) else [str(target)]]
+    signed = []
+    for entry in entries:
+        metric = find_metric(entry["metric"]) if _is_sacrebleus(entry) else None
+        found = metric.signature(references) if metric is not None and metric.signature is not None else None
+        signed.append(entry if found is None else entry | {"signature": found})
+    return config | {"metric_list": signed}
+
+
+def _is_sacrebleus(entry: Any) -> bool:
+    if not isinstance(entry, dict) or "signature" in entry:
+        return False
+    name = entry.get("metric")
+    return isinstance(name, str) and name in _BY_SACREBLEU and entry.get("aggregation", name) == name
 
 
 def plain_config(task: Any) -> dict[str, Any]:

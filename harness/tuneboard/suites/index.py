@@ -14,16 +14,17 @@ import logging
 import os
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from tuneboard import bundled
 from tuneboard.errors import ConfigError, UsageError
+from tuneboard.suites.facts import KEYS, NOTHING, TaskFacts, facts_of
 
 Kind = Literal["task", "class", "group", "tag"]
 
-_FORMAT = 1
+_FORMAT = 2
 _IGNORED_FOLDERS = frozenset({"__pycache__", ".ipynb_checkpoints", ".git"})
 _log = logging.getLogger(__name__)
 
@@ -39,6 +40,7 @@ class IndexEntry:
     """None for a tag."""
     members: tuple[str, ...] = ()
     """Tasks that carry the tag."""
+    facts: TaskFacts = NOTHING
 
 
 def list_task_names(include_paths: Iterable[Path] = ()) -> dict[str, Kind]:
@@ -77,6 +79,20 @@ def _lm_eval_tasks() -> Path | None:
     if spec is None or spec.origin is None:
         return None
     return Path(spec.origin).parent / "tasks"
+
+
+def file_entry(path: Path) -> IndexEntry | None:
+    """Return the task, or group, that one YAML file defines; None where it names none.
+
+    Raises:
+        ConfigError: The file is broken.
+    """
+    import yaml
+
+    try:
+        return _entry(_naming_keys(path.expanduser().resolve(), {}), path.expanduser().resolve())
+    except (yaml.YAMLError, OSError, ValueError) as error:
+        raise ConfigError(str(path), [" ".join(str(error).split())]) from error
 
 
 def _scan_user_folder(root: Path) -> dict[str, IndexEntry]:
@@ -125,7 +141,7 @@ def _scan(root: Path, *, strict: bool) -> dict[str, IndexEntry]:
 def _entry(keys: Mapping[str, Any], path: Path) -> IndexEntry | None:
     kind: Kind = "class" if "class" in keys else "group" if "group" in keys else "task"
     name = keys.get("group" if kind == "group" else "task")
-    return IndexEntry(name, kind, path) if isinstance(name, str) else None
+    return IndexEntry(name, kind, path, facts=facts_of(keys)) if isinstance(name, str) else None
 
 
 def _names(value: Any) -> list[str]:
@@ -133,7 +149,7 @@ def _names(value: Any) -> list[str]:
 
 
 def _naming_keys(path: Path, seen: dict[Path, dict[str, Any]], below: tuple[Path, ...] = ()) -> dict[str, Any]:
-    """Read the keys that name a task, with those of the files that it includes; its own win."""
+    """Read the keys that name a task or tell of it, with those of the files that it includes; its own win."""
     import yaml
 
     if path in seen:
@@ -146,7 +162,7 @@ def _naming_keys(path: Path, seen: dict[Path, dict[str, Any]], below: tuple[Path
     keys: dict[str, Any] = {}
     for include in _names(config.get("include")):
         keys |= _naming_keys((path.parent / include).resolve(), seen, (*below, path))
-    keys |= {key: config[key] for key in ("task", "group", "class", "tag") if key in config}
+    keys |= {key: config[key] for key in ("task", "group", "class", "tag", *KEYS) if key in config}
     seen[path] = keys
     return keys
 
@@ -174,16 +190,25 @@ def _kept_index(root: Path) -> dict[str, IndexEntry]:
         kept = json.loads(file.read_text(encoding="utf-8"))
         if kept["format"] == _FORMAT and kept["signature"] == signature:
             return {
-                name: IndexEntry(name, kind, root / path if path else None, tuple(members))
-                for name, kind, path, members in kept["entries"]
+                name: IndexEntry(name, kind, root / path if path else None, tuple(members), _facts(facts))
+                for name, kind, path, members, facts in kept["entries"]
             }
     entries = _scan(root, strict=False)
     rows = [
-        (entry.name, entry.kind, str(entry.path.relative_to(root)) if entry.path else None, entry.members)
+        (entry.name, entry.kind, str(entry.path.relative_to(root)) if entry.path else None, entry.members, _row(entry))
         for entry in entries.values()
     ]
     _write(file, json.dumps({"format": _FORMAT, "signature": signature, "entries": rows}))
     return entries
+
+
+def _row(entry: IndexEntry) -> tuple[Any, ...]:
+    return astuple(entry.facts) if entry.facts != NOTHING else ()
+
+
+def _facts(row: list[Any]) -> TaskFacts:
+    values: list[Any] = [tuple(value) if isinstance(value, list) else value for value in row]
+    return TaskFacts(*values)
 
 
 def _cache_dir() -> Path:

@@ -16,6 +16,7 @@ from tuneboard.errors import DataError, MissingExtra, UnknownName, UsageError
 from tuneboard.records import Role, TaskRef, fingerprint
 from tuneboard.suites.catalog import sample_ids
 from tuneboard.suites.index import IndexEntry, task_index
+from tuneboard.suites.own import file_entries
 
 #: Seed of lm-eval's few-shot examples unless another is given.
 DEFAULT_SEED = 1234
@@ -37,6 +38,8 @@ class TaskRequest:
     """Draws few-shot examples."""
     gen_kwargs: Mapping[str, Any] = field(default_factory=dict)
     """Laid over the generation settings of every task that generates, and over the suite's."""
+    task_files: tuple[Path, ...] = ()
+    """YAML files of single tasks, in the format of ``tuneboard.suites.own`` or lm-eval's; they win over all folders."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +82,7 @@ def load_tasks(request: TaskRequest) -> LoadedTasks:
     from tuneboard.suites.building import TaskBuilder, registry
     from tuneboard.suites.mirror import Mirror
 
-    index = task_index(request.include_paths)
+    index = task_index(request.include_paths) | file_entries(request.task_files)
     resolved = [_resolved(asked, index) for asked in request.tasks]
     builder = TaskBuilder(Mirror(request.mirror.expanduser()) if request.mirror else None)
     known = registry(index)
