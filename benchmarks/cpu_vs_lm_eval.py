@@ -13,20 +13,19 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
-import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
+from processes import Process, import_seconds, run
 from small_llama import make_adapters, make_model
 
 ROOT = Path(__file__).resolve().parent.parent
 ADAPTERS = 4
+_IMPORTS = "torch, transformers, peft, datasets, lm_eval.api.task, duckdb, pyarrow; from peft import PeftModel"
 
 
 @dataclass(frozen=True)
@@ -60,69 +59,50 @@ WORKLOADS = (
 )
 
 
-@dataclass(frozen=True)
-class Process:
-    """One finished process."""
-
-    seconds: float
-    peak_mib: float
-    output: str
-
-
-def run(command: Sequence[str]) -> Process:
-    """Run a process to its end and measure it as a whole."""
-    env = {**os.environ, "HF_HUB_OFFLINE": "1", "TQDM_DISABLE": "1"}
-    started = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)
-    output, errors = process.communicate()
-    seconds = time.perf_counter() - started
-    if process.returncode != 0:
-        sys.exit(f"{' '.join(map(str, command))}\nfailed with {process.returncode}:\n{errors[-3000:]}")
-    return Process(seconds, _peak_of(errors), output)
-
-
-def _peak_of(errors: str) -> float:
-    """Peak resident memory that the wrapper printed as the last line on stderr, in MiB."""
-    return float(errors.rstrip().rsplit("\n", 1)[-1].removeprefix("peak_kib ")) / 1024
-
-
-def measured(argv: Sequence[str]) -> list[str]:
-    """Wrap a Python program so that it tells its peak memory at the end."""
-    return [sys.executable, str(Path(__file__)), "--measured", *map(str, argv)]
-
-
-def lm_eval_side(work: Workload, model: Path, adapters: Sequence[Path], folder: Path, args: Any) -> list[Process]:
-    """Run lm-eval once per candidate."""
+def lm_eval_side(
+    work: Workload, candidates: Sequence[tuple[Path, Path | None]], folder: Path, args: Any, backend: str = "hf"
+) -> list[Process]:
+    """Run lm-eval once per candidate: a model, and an adapter on it or none."""
     done = []
-    for number, adapter in enumerate([None, *adapters]):
-        out = folder / f"lm_eval-{work.name.split()[0]}-{number}.json"
-        argv = [
-            ROOT / "benchmarks/lm_eval_side.py",
-            "--model",
-            model,
-            "--tasks",
-            work.tasks,
-            "--limit",
-            limit(work, args),
+    for number, (model, adapter) in enumerate(candidates):
+        argv = [ROOT / "benchmarks/lm_eval_side.py", "--backend", backend, "--model", model, "--tasks", work.tasks]
+        argv += ["--limit", limit(work, args), "--batch-size", "auto" if backend == "vllm" else work.batch_size]
+        argv += [
+            "--dtype",
+            args.dtype,
+            "--mirror",
+            args.mirror,
+            "--out",
+            lm_eval_results(work, folder, number, backend),
         ]
-        argv += ["--batch-size", work.batch_size, "--mirror", args.mirror, "--out", out]
         argv += ["--adapter", adapter] if adapter else []
-        argv += settings(work)
-        done.append(run(measured(argv)))
+        done.append(run([*argv, *settings(work)], args.environment))
     return done
 
 
-def our_side(work: Workload, model: Path, adapters: Sequence[Path], folder: Path, args: Any) -> tuple[Process, Any]:
+def lm_eval_results(work: Workload, folder: Path, number: int, backend: str) -> Path:
+    """File that lm-eval's results of one candidate go to."""
+    return folder / f"{backend}-{work.name.split()[0]}-{number}.json"
+
+
+def our_side(
+    work: Workload, model: Path, adapters: Sequence[Path], folder: Path, args: Any, engine: str = "transformers"
+) -> tuple[Process, Any]:
     """Run tuneboard once for all candidates, into a new database."""
-    db = folder / f"{work.name.split()[0]}.duckdb"
+    db = folder / f"{engine}-{work.name.split()[0]}.duckdb"
     db.unlink(missing_ok=True)
-    argv = ["-m", "tuneboard", "evaluate", "--model", model, "--tasks", work.tasks, "--limit", limit(work, args)]
-    argv += ["--mirror", args.mirror, "--db", db, "--device", "cpu", "--dtype", "float32", "--json", "--quiet"]
-    for number, adapter in enumerate(adapters):
-        argv += ["--adapter", f"adapter-{number}={adapter}"]
-    argv += settings(work)
-    done = run(measured(argv))
+    words = our_words(work, model, adapters, args, engine)
+    done = run(["-m", "tuneboard", *words, "--db", db], args.environment)
     return done, json.loads(done.output)
+
+
+def our_words(work: Workload, model: Path, adapters: Sequence[Path], args: Any, engine: str) -> list[str]:
+    """Words of the ``tuneboard`` command that evaluates a workload."""
+    words = ["evaluate", "--model", model, "--tasks", work.tasks, "--limit", limit(work, args), "--mirror", args.mirror]
+    words += ["--engine", engine, "--device", args.device, "--dtype", args.dtype, "--json", "--quiet"]
+    for number, adapter in enumerate(adapters):
+        words += ["--adapter", f"adapter-{number}={adapter}"]
+    return [*map(str, words), *settings(work)]
 
 
 def settings(work: Workload) -> list[str]:
@@ -136,21 +116,13 @@ def limit(work: Workload, args: Any) -> int:
     return max(1, round(work.limit * args.scale))
 
 
-def import_seconds() -> float:
-    """Time that importing the libraries takes, which neither side can save."""
-    code = "import torch, transformers, peft, datasets, lm_eval.api.task, duckdb, pyarrow; from peft import PeftModel"
-    started = time.perf_counter()
-    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
-    return time.perf_counter() - started
-
-
 def compare(work: Workload, model: Path, adapters: Sequence[Path], folder: Path, args: Any) -> dict[str, Any]:
     """Measure one workload on both sides and return its figures."""
     ours, result = our_side(work, model, adapters, folder, args)
-    theirs = lm_eval_side(work, model, adapters, folder, args)
-    check_equal(work, result, folder)
+    theirs = lm_eval_side(work, [(model, adapter) for adapter in (None, *adapters)], folder, args)
+    check_equal(work, result, folder, "hf")
     tokens = [cell["tokens"] for cell in result["cells"] if cell["kind"] == "task"]
-    imports = import_seconds()
+    imports = import_seconds(_IMPORTS)
     outside = ours.seconds - imports - result["timing"]["engine_s"] - result["timing"]["load_s"]
     return {
         "workload": work.name,
@@ -168,11 +140,11 @@ def compare(work: Workload, model: Path, adapters: Sequence[Path], folder: Path,
     }
 
 
-def check_equal(work: Workload, result: Any, folder: Path) -> None:
-    """Refuse to compare speeds of different answers."""
+def check_equal(work: Workload, result: Any, folder: Path, backend: str) -> None:
+    """Say where both sides give different scores: speeds of different answers are not compared."""
     names = ["base", *(f"adapter-{i}" for i in range(ADAPTERS))]
     for number, name in enumerate(names):
-        theirs = json.loads((folder / f"lm_eval-{work.name.split()[0]}-{number}.json").read_text())
+        theirs = json.loads(lm_eval_results(work, folder, number, backend).read_text())
         for cell in result["cells"]:
             if cell["candidate"] != name or cell["kind"] != "task":
                 continue
@@ -204,7 +176,7 @@ def main() -> None:
     parser.add_argument("--scale", type=float, default=1.0, help="share of the documents")
     parser.add_argument("--work", type=Path, default=ROOT / "results/bench", help="folder for models and results")
     args = parser.parse_args()
-    args.mirror = Path(args.mirror)
+    args.mirror, args.device, args.dtype, args.environment = Path(args.mirror), "cpu", "float32", {}
     if not args.mirror.is_dir():
         sys.exit(f"skipped: no mirror of the data sets at {args.mirror}; give --mirror DIR")
     args.work.mkdir(parents=True, exist_ok=True)
@@ -218,25 +190,5 @@ def main() -> None:
     (args.work / "cpu_vs_lm_eval.json").write_text(json.dumps(rows, indent=2))
 
 
-def run_measured(argv: list[str]) -> None:
-    """Run a Python program in this process, then print its peak memory as the last line on stderr."""
-    import runpy
-
-    try:
-        if argv[0] == "-m":
-            sys.argv = argv[1:]
-            runpy.run_module(argv[1], run_name="__main__", alter_sys=True)
-        else:
-            sys.argv = argv
-            runpy.run_path(argv[0], run_name="__main__")
-    except SystemExit as stop:
-        if stop.code not in (None, 0):
-            raise
-    print(f"\npeak_kib {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}", file=sys.stderr)
-
-
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--measured"]:
-        run_measured(sys.argv[2:])
-    else:
-        main()
+    main()

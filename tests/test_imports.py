@@ -36,6 +36,8 @@ def run_command(*arguments: str) -> str:
         ("show", "runs"),
         ("show", "recipes"),
         ("export", "-h"),
+        ("leaderboard", "--help"),
+        ("publish", "--help"),
     ],
 )
 def test_these_commands_load_nothing_heavy(tmp_path: Path, arguments: tuple[str, ...]) -> None:
@@ -63,6 +65,8 @@ def test_help_loads_no_database_and_no_display(tmp_path: Path, arguments: tuple[
         "report.made",
         "machine",
         "store.trainings",
+        "store.listing",
+        "store.snapshots",
         "tuning.records",
         "tuning.recipe",
         "tuning.schema",

@@ -21,6 +21,8 @@ _PACKAGES = (
     "tokenizers",
     "datasets",
     "numpy",
+    "rouge_score",
+    "sacrebleu",
     "duckdb",
     "vllm",
 )

@@ -238,6 +238,26 @@ class TaskResult:
 
 
 @dataclass(frozen=True, slots=True)
+class Cost:
+    """What it took to answer, of one candidate; None where it was not measured."""
+
+    tokens_per_s: float | None = None
+    latency_p95_s: float | None = None
+    peak_memory_gib: float | None = None
+    machine: str = ""
+    """Costs of different machines are not compared; empty stands for an unknown one."""
+    first_token_s: float | None = None
+    """Median time until the first generated token is there."""
+    latency_p50_s: float | None = None
+    latency_p99_s: float | None = None
+    joules_per_token: float | None = None
+    energy_source: str | None = None
+    """Whose counter was read: the processors' or the GPU's, all that they did meanwhile included."""
+    timed: int | None = None
+    """Requests, answered one at a time, that latencies come of; None where speed alone is known, from an evaluation."""
+
+
+@dataclass(frozen=True, slots=True)
 class Provenance:
     """How a run came to be."""
 

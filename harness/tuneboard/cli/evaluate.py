@@ -6,23 +6,31 @@ import argparse
 import json
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from tuneboard.cli.options import add_include_path, name_and_value, non_negative_int, positive_int
+from tuneboard.cli.asking import add_tasks, asked_suite
+from tuneboard.cli.options import name_and_value, positive_int
 from tuneboard.cli.process import prepare_libraries, terminable
+from tuneboard.cli.served import ENGINE as SERVER
+from tuneboard.cli.served import add_server_options, check_server_options, served_candidates, server_factory
+from tuneboard.cli.vllm_options import add_vllm, vllm_settings
+from tuneboard.engines.choosing import ENGINES, default_engine
 from tuneboard.errors import UnknownName, UsageError
 from tuneboard.generation_settings import SETTINGS
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tuneboard.config import Suite
     from tuneboard.engines.kinds import Kind
-    from tuneboard.evaluate import Evaluation
-    from tuneboard.records import Candidate
+    from tuneboard.engines.vllm_settings import VllmSettings
+    from tuneboard.evaluate import EvaluateRequest, Evaluation, Hooks
+    from tuneboard.records import Candidate, Cost
     from tuneboard.report.progress import Progress
+
+#: Requests that ``--check-engine`` asks where no number is given.
+_CHECKED = 32
 
 NAME = "evaluate"
 HELP = "evaluate a base model and its candidates side by side"
@@ -33,6 +41,8 @@ tuneboard evaluate --model ./base --candidate full=./finetuned --tasks hellaswag
 tuneboard evaluate --model ./chat --tasks gsm8k --apply-chat-template --gen-kwargs max_gen_toks=512
 tuneboard evaluate --model ./base --adapter a=./lora-a --tasks gsm8k --repeat 3      then compare shows the noise
 tuneboard evaluate --model ./base --tasks my_task --include-path ./my-tasks --json
+tuneboard evaluate --model ./base --adapter a=./lora-a --task-file my.yaml       ten lines on a JSONL, CSV or Parquet
+tuneboard evaluate --engine openai --url http://localhost:8000/v1 --model base --adapter a=a --tasks gsm8k
 (in the table: ± half of the 95 % interval; in brackets, the difference to the base; ↓ lower is better; - no result;
  = reused, ! failed, x invalid; exit codes: 0 all sound, 2 a result failed or is invalid, or an error)
 """
@@ -46,36 +56,50 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what.add_argument("--base-name", default="base", metavar="NAME", help="name of the base (default base)")
     add_named(what, "--adapter", "PEFT adapter on the base; may be given many times")
     add_named(what, "--candidate", "full checkpoint beside the base; may be given many times")
-    tasks = parser.add_argument_group("tasks")
-    tasks.add_argument("--suite", metavar="S", help="name of a suite (tuneboard show suites) or a YAML file")
-    tasks.add_argument("--tasks", metavar="a,b", help="tasks, groups or patterns of lm-eval or your own")
-    add_include_path(tasks)
-    tasks.add_argument(
-        "--limit",
-        type=positive_int,
-        metavar="N",
-        help="at most N documents a task; of a group, N of each of its tasks (mmlu: 57); wins over the suite's limits",
-    )
-    tasks.add_argument(
-        "--repeat", type=positive_int, default=1, metavar="K", help="evaluate K times, with other orders and seeds"
-    )
-    tasks.add_argument("--num-fewshot", type=non_negative_int, metavar="N", help="examples in the prompt")
+    add_tasks(parser)
     prompts = parser.add_argument_group("prompts and generation")
     prompts.add_argument("--apply-chat-template", action="store_true", help="wrap prompts in the model's chat template")
     prompts.add_argument("--system-instruction", metavar="TEXT", help="put before every prompt")
     prompts.add_argument("--fewshot-as-one-turn", action="store_true", help="all examples in one chat turn")
     prompts.add_argument("--gen-kwargs", metavar="K=V,...", help="laid over the tasks' generation settings")
-    engine = parser.add_argument_group("engine")
-    engine.add_argument("--engine", choices=["transformers"], default="transformers", help="default transformers")
-    engine.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default auto)")
-    engine.add_argument("--dtype", default="auto", help="auto, float32, bfloat16, float16 (default auto: as stored)")
-    engine.add_argument("--quantization", choices=["4bit", "8bit"], help="load the weights quantized")
-    engine.add_argument("--max-length", type=positive_int, metavar="N", help="context length in tokens")
+    _add_engine_options(parser)
+    add_server_options(parser)
     trust = parser.add_argument_group("trust")
     trust.add_argument("--trust-remote-code", action="store_true", help="let code that comes with a model run")
     trust.add_argument("--allow-pickle", action="store_true", help="accept pickled weights, which can run code")
     trust.add_argument("--unsafe-code", action="store_true", help="run generated code without isolation")
+    parser.add_argument(
+        "--efficiency",
+        action="store_true",
+        help="also answer some requests of each candidate one at a time, and keep latency, memory and energy",
+    )
     parser.add_argument("--json", action="store_true", help="print the results as JSON")
+
+
+def _add_engine_options(parser: argparse.ArgumentParser) -> None:
+    engine = parser.add_argument_group("engine")
+    engine.add_argument(
+        "--engine",
+        choices=ENGINES,
+        help="default: vllm where it is installed and there is a GPU, else transformers; openai asks a server",
+    )
+    engine.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default auto)")
+    engine.add_argument("--dtype", default="auto", help="auto, float32, bfloat16, float16 (default auto: as stored)")
+    engine.add_argument(
+        "--quantization",
+        choices=["4bit", "8bit", "fp8"],
+        help="load the weights quantized (8bit: transformers; fp8: vllm)",
+    )
+    engine.add_argument("--max-length", type=positive_int, metavar="N", help="context length in tokens")
+    add_vllm(engine)
+    engine.add_argument(
+        "--check-engine",
+        type=positive_int,
+        nargs="?",
+        const=_CHECKED,
+        metavar="N",
+        help=f"ask N requests ({_CHECKED}) of transformers too, and of the engine twice; keep how far they are apart",
+    )
 
 
 def add_named(group: Any, option: str, text: str) -> None:
@@ -91,10 +115,11 @@ def run(args: argparse.Namespace) -> int:
 
 def _run(args: argparse.Namespace) -> int:
     prepare_libraries(args.debug)
-    suite = _suite(args)
+    args.engine = args.engine or default_engine()
+    check_server_options(args)
+    suite = asked_suite(args)
     candidates = _candidates(args)
-    from tuneboard.engines.kinds import OTHER_KINDS
-    from tuneboard.evaluate import EvaluateRequest, Hooks, PromptSettings, evaluate
+    from tuneboard.evaluate import EvaluateRequest, PromptSettings, evaluate
     from tuneboard.report.progress import Progress
     from tuneboard.tuning.cards import score_cards
 
@@ -104,6 +129,7 @@ def _run(args: argparse.Namespace) -> int:
         db=args.db,
         engine=args.engine,
         include_paths=tuple(args.include_path),
+        task_files=tuple(args.task_file),
         mirror=args.mirror,
         limit=args.limit,
         num_fewshot=args.num_fewshot,
@@ -121,16 +147,34 @@ def _run(args: argparse.Namespace) -> int:
     done = []
     for repeat in range(args.repeat):
         with Progress(quiet=args.quiet) as progress:
-            others = {kind: _engine_factory_of(kind, args) for kind in OTHER_KINDS}
-            hooks = Hooks(_engine_factory(args), progress, others)
+            hooks = _hooks(args, progress)
+            check = args.check_engine if repeat == 0 else None
             try:
-                done.append(evaluate(replace(request, repeat=repeat), hooks))
+                done.append(evaluate(replace(request, repeat=repeat, check_engine=check), hooks))
             except KeyboardInterrupt:
                 raise KeyboardInterrupt(_kept(progress, args.db)) from None
             for name in score_cards(done[-1].results) if repeat == 0 else ():
                 progress.note(f"the card of {name} cannot be written; its scores are in {args.db}")
-    _report(done, args)
+    costs = _costs(request, args) if args.efficiency else {}
+    _report(done, costs, args)
     return 0 if all(one.sound for one in done) else 2
+
+
+def _costs(request: EvaluateRequest, args: argparse.Namespace) -> Mapping[str, Cost]:
+    """Measure each candidate by itself."""
+    from tuneboard.evaluate import measure_costs
+    from tuneboard.report.progress import Progress
+
+    with Progress(quiet=args.quiet) as progress:
+        return measure_costs(request, _hooks(args, progress))
+
+
+def _hooks(args: argparse.Namespace, progress: Progress) -> Hooks:
+    from tuneboard.engines.kinds import OTHER_KINDS
+    from tuneboard.evaluate import Hooks
+
+    others = {kind: _engine_factory_of(kind, args) for kind in OTHER_KINDS}
+    return Hooks(_engine_factory(args), progress, others, _reference(args))
 
 
 def _kept(progress: Progress, db: Path) -> str:
@@ -140,7 +184,9 @@ def _kept(progress: Progress, db: Path) -> str:
     return f"{progress.totals()} are kept in {db} and the journals beside it; the same command goes on from there"
 
 
-def _report(done: Sequence[Evaluation], args: argparse.Namespace) -> None:
+def _report(done: Sequence[Evaluation], costs: Mapping[str, Cost], args: argparse.Namespace) -> None:
+    from tuneboard.report.efficiency import efficiency_facts, efficiency_text
+    from tuneboard.report.fidelity import check_text
     from tuneboard.report.numbers import json_text
     from tuneboard.report.results import evaluate_json, format_results
 
@@ -150,42 +196,43 @@ def _report(done: Sequence[Evaluation], args: argparse.Namespace) -> None:
             content = evaluate_json(one.run, str(args.db), one.seconds, one.engine, one.results)
             repeats.append(content | {"timing": dict(one.timing)})
         # The first is the result; with --repeat, the others stand beside it.
-        print(json_text(repeats[0] | ({"repeats": repeats[1:]} if repeats[1:] else {}), indent=2))
+        more = {"repeats": repeats[1:]} if repeats[1:] else {}
+        measured = {"efficiency": efficiency_facts(costs)} if costs else {}
+        print(json_text(repeats[0] | more | measured, indent=2))
         return
     for one in done:
         print(format_results(one.results, args.base_name, one.headlines))
+        if checked := check_text(one.engine):
+            print(f"\n{checked}")
         print(f"\nrun {one.run}, {one.seconds:.1f} s; every sample is in {args.db}")
     if len(done) > 1:
         print(f"evaluated {len(done)} times; tuneboard compare shows how far a candidate disagrees with itself")
+    if costs:
+        print(f"\n{efficiency_text(costs)}")
 
 
 def _engine_factory(args: argparse.Namespace) -> Any:
-    return _engine_factory_of("causal", args)
+    if args.engine == SERVER:
+        return server_factory(args)
+    return _engine_factory_of("causal", args, vllm_settings(args) if args.engine == "vllm" else None)
 
 
-def _engine_factory_of(kind: Kind, args: argparse.Namespace) -> Any:
+def _reference(args: argparse.Namespace) -> Any:
+    """Return what loads the engine that others are checked against; None where the weights are behind a server."""
+    if args.engine == SERVER:
+        return None
+    return _engine_factory_of("causal", argparse.Namespace(**(vars(args) | {"engine": "transformers"})))
+
+
+def _engine_factory_of(kind: Kind, args: argparse.Namespace, vllm: VllmSettings | None = None) -> Any:
     def load(ref: Any, notice: Any) -> Any:
         from tuneboard.engines.kinds import load_engine
         from tuneboard.engines.loading import LoadOptions
 
         options = LoadOptions(args.device, args.trust_remote_code, args.allow_pickle, args.max_length)
-        return load_engine(kind, ref, options, notice)
+        return load_engine(kind, ref, options, notice, vllm)
 
     return load
-
-
-def _suite(args: argparse.Namespace) -> Suite:
-    from tuneboard.config import Suite, SuiteTask
-    from tuneboard.suites import find_suite
-
-    if bool(args.suite) == bool(args.tasks):
-        raise UsageError("give either --suite S or --tasks a,b (names: tuneboard show suites, tuneboard show tasks)")
-    if args.suite:
-        return find_suite(args.suite)
-    names = [name.strip() for name in args.tasks.split(",") if name.strip()]
-    if not names:
-        raise UsageError(f"--tasks '{args.tasks}' names no task; expected names with commas such as hellaswag,gsm8k")
-    return Suite("", "", tuple(SuiteTask(name) for name in dict.fromkeys(names)))
 
 
 def _candidates(args: argparse.Namespace) -> tuple[Candidate, ...]:
@@ -197,6 +244,8 @@ def _candidates(args: argparse.Namespace) -> tuple[Candidate, ...]:
         return resolve_model(ref, args.allow_pickle)
 
     unique_names([args.base_name, *(name for name, _ in args.adapter + args.candidate)])
+    if args.engine == SERVER:
+        return served_candidates(args)
     base = model(args.model, args.revision)
     adapters = [Candidate(name, base, resolve_adapter(path, args.allow_pickle)) for name, path in args.adapter]
     checkpoints = [Candidate(name, model(path)) for name, path in args.candidate]

@@ -21,19 +21,35 @@ tuneboard export samples --candidate mine --task hellaswag > mine.jsonl
 tuneboard export samples --candidate mine --task gsm8k --filter strict-match --format parquet -o mine.parquet
 tuneboard export results --format csv -o results.csv
 tuneboard export results --run 20260131-142501-ab12 --format json
+tuneboard export report --candidate mine --task hellaswag --format csv
 tuneboard export lm-eval --candidate mine -o results_mine.json     as lm-eval writes its results"""
 
 #: What can be exported, and in which formats; the first is the default.
 FORMATS = MappingProxyType(
-    {"samples": ("jsonl", "csv", "parquet"), "results": ("csv", "json", "parquet"), "lm-eval": ("json",)}
+    {
+        "samples": ("jsonl", "csv", "parquet"),
+        "results": ("csv", "json", "parquet"),
+        "report": ("json", "csv", "parquet"),
+        "lm-eval": ("json",),
+    }
+)
+
+
+#: Options that each needs.
+_NEEDED = MappingProxyType(
+    {"samples": ("candidate", "task"), "results": (), "report": ("candidate", "task"), "lm-eval": ("candidate",)}
 )
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's own arguments."""
-    parser.add_argument("what", choices=FORMATS, help="one line a sample, one a metric, or lm-eval's results file")
-    parser.add_argument("--candidate", metavar="NAME", help="candidate; needed for samples and lm-eval")
-    parser.add_argument("--task", metavar="NAME", help="task; needed for samples")
+    parser.add_argument(
+        "what",
+        choices=FORMATS,
+        help="one line a sample, one a metric, a report on labels and answers, or lm-eval's results file",
+    )
+    parser.add_argument("--candidate", metavar="NAME", help="candidate; needed but for results")
+    parser.add_argument("--task", metavar="NAME", help="task; needed for samples and report")
     parser.add_argument("--run", metavar="RUN", help=RUN_RULE)
     parser.add_argument("--filter", metavar="NAME", help="of the samples, only this filter's scores")
     parser.add_argument("--prompts", action="store_true", help="add prompt and choices to the samples")
@@ -50,23 +66,37 @@ def run(args: argparse.Namespace) -> int:
     chosen = args.format or FORMATS[args.what][0]
     if chosen not in FORMATS[args.what]:
         raise UsageError(f"{args.what} as '{chosen}' is not offered; give --format {' or '.join(FORMATS[args.what])}")
-    for needed in {"samples": ("candidate", "task"), "results": (), "lm-eval": ("candidate",)}[args.what]:
+    for needed in _NEEDED[args.what]:
         if getattr(args, needed) is None:
             names = "models" if needed == "candidate" else "tasks"
             raise UsageError(f"export {args.what} needs --{needed} NAME; see: tuneboard show {names}")
-    if args.what != "samples" and (args.filter is not None or args.prompts):
+    if args.what != "samples" and (args.prompts or (args.filter is not None and args.what != "report")):
         raise UsageError("--filter and --prompts belong to: tuneboard export samples")
     if args.what == "samples":
         write_records(_samples(args, nested=chosen == "jsonl"), chosen, args.output)
     elif args.what == "results":
         rows = result_rows(Path(args.db), run=args.run, candidate=args.candidate, task=args.task)
         write_records(rows, chosen, args.output)
+    elif args.what == "report":
+        _write_report(args, chosen)
     else:
         results = lm_eval_results(Path(args.db), args.candidate, run=args.run)
         write_text(json_text(results, indent=2) + "\n", args.output)
     if not args.quiet:
         _tell(args)
     return 0
+
+
+def _write_report(args: argparse.Namespace, format: str) -> None:
+    from tuneboard.cli.files import write_records, write_text
+    from tuneboard.report import task_report as shown
+    from tuneboard.store.reports import task_report
+
+    report = task_report(Path(args.db), args.candidate, args.task, run=args.run, filter=args.filter)
+    if format == "json":
+        write_text(json_text(shown.report_facts(report), indent=2) + "\n", args.output)
+    else:
+        write_records(shown.report_rows(report), format, args.output)
 
 
 def _tell(args: argparse.Namespace) -> None:

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from tuneboard.store.baselines import Baseline
 
 
+#: Engines that a policy may name; one of a server brings no weights that could be identified.
+_ENGINES = ("transformers", "vllm")
+
+
 @dataclass(frozen=True, slots=True)
 class Evaluated:
     """What there is to compare."""
@@ -68,7 +72,7 @@ def evaluate_missing(policy: Policy, baseline: Baseline | None, args: argparse.N
 
         allow_unsafe(True)
     with terminable(), Progress(quiet=args.quiet) as progress:
-        first, others = _factories(args)
+        first, others = _factories(plan, args)
         hooks = Hooks(first, progress, others)
         costs = {}
         if any(rule.rule in MEASURES for rule in policy.rules):
@@ -81,11 +85,13 @@ def evaluate_missing(policy: Policy, baseline: Baseline | None, args: argparse.N
     return Evaluated(whole.run, None, asked, costs)
 
 
-def _factories(args: argparse.Namespace) -> tuple[Any, dict[Any, Any]]:
+def _factories(plan: EvaluatePlan, args: argparse.Namespace) -> tuple[Any, dict[Any, Any]]:
     from tuneboard.cli import evaluate as command
     from tuneboard.engines.kinds import OTHER_KINDS
 
-    given = argparse.Namespace(device=args.device, trust_remote_code=False, allow_pickle=False, max_length=None)
+    given = argparse.Namespace(
+        device=args.device, trust_remote_code=False, allow_pickle=False, max_length=None, engine=plan.engine
+    )
     return command._engine_factory(given), {kind: command._engine_factory_of(kind, given) for kind in OTHER_KINDS}
 
 
@@ -121,8 +127,8 @@ def _candidates(policy: Policy, plan: EvaluatePlan) -> tuple[Candidate, Candidat
     from tuneboard.candidates import resolve_adapter, resolve_model
     from tuneboard.records import Candidate, ModelRef
 
-    if plan.engine != "transformers":
-        raise UsageError(f"engine '{plan.engine}' is not there; {policy.source} expects one of: transformers")
+    if plan.engine not in _ENGINES:
+        raise UsageError(f"engine '{plan.engine}' is not there; {policy.source} expects one of: {', '.join(_ENGINES)}")
     base = resolve_model(ModelRef(plan.model))
     if plan.adapter is not None:
         return Candidate(policy.base, base), Candidate(policy.candidate, base, resolve_adapter(plan.adapter))

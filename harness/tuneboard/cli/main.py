@@ -25,6 +25,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "evaluate": ("tuneboard.cli.evaluate", "evaluate a base model and its candidates side by side"),
         "tune": ("tuneboard.cli.tune", "make a candidate: fine-tune a base model by a recipe"),
         "merge": ("tuneboard.cli.merge", "write a candidate's merged weights as a model of its own"),
+        "serve": ("tuneboard.cli.serve", "serve candidates by vLLM's OpenAI-compatible server"),
         "compare": ("tuneboard.cli.compare", "what changed from a base to its candidates, sample by sample"),
         "gate": ("tuneboard.cli.gate", "judge a candidate by a policy, for people and CI"),
         "baseline": ("tuneboard.cli.baseline", "committed reference results that gates compare with"),
@@ -35,6 +36,14 @@ COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "show": ("tuneboard.cli.show", "look at runs, models, trainings, tasks, recipes and results"),
         "export": ("tuneboard.cli.export", "write results or samples as CSV, Parquet or JSON"),
         "rename": ("tuneboard.cli.rename", "give a candidate in the database another name"),
+        "leaderboard": (
+            "tuneboard.cli.leaderboard",
+            "the site: which candidate is best, against its base, and what changed",
+        ),
+        "publish": (
+            "tuneboard.cli.publish",
+            "write a snapshot of the database for a public site, and show it there",
+        ),
         "doctor": ("tuneboard.cli.doctor", "what this machine can run, and what is missing"),
     }
 )

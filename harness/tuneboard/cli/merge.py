@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tuneboard.cli.finding import find_candidate
 from tuneboard.cli.streams import say
-from tuneboard.errors import UnknownName
 from tuneboard.report.numbers import json_text
 
 if TYPE_CHECKING:
@@ -24,7 +24,6 @@ tuneboard merge runs/lora --out merged/lora --model ./base
 tuneboard merge mine --out merged/mine-4bit --quantize 4bit"""
 
 SCHEMA = 1
-_TRAINED = Path("adapters/trained")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,15 +39,15 @@ def run(args: argparse.Namespace) -> int:
     """Merge, and say how near the result is to the adapter and how to evaluate it."""
     from tuneboard.cli.process import prepare_libraries, terminable
 
-    folder, base = _find(args)
+    found = find_candidate(args.candidate, args.db)
     prepare_libraries(args.debug)
     from tuneboard.tuning.merging import MergeRequest, merge
 
     command = shlex.join(["tuneboard", *sys.argv[1:]])
-    request = MergeRequest(folder, args.out, base, args.quantize, command)
+    request = MergeRequest(found.place, args.out, args.model or found.base, args.quantize, command)
     with terminable():
         merged = merge(request, lambda line: None if args.quiet else say(line))
-    evaluation = _evaluation(args, folder, merged)
+    evaluation = _evaluation(args, found.place, merged)
     if args.json:
         print(json_text(_content(args, merged, evaluation.pasted), indent=2))
     else:
@@ -79,20 +78,3 @@ def _content(args: argparse.Namespace, merged: Merged, command: str) -> dict[str
         "quantized_difference": merged.quantized_difference,
         "evaluate": command,
     }
-
-
-def _find(args: argparse.Namespace) -> tuple[Path, str | None]:
-    """Return the folder of a candidate, and its base where that is known from elsewhere."""
-    given = Path(args.candidate).expanduser()
-    for folder in (given, _TRAINED / args.candidate):
-        if folder.is_dir():
-            return folder, args.model
-    from tuneboard.store import queries
-
-    rows = {row.name: row for row in queries.models(args.db)} if args.db.exists() else {}
-    row = rows.get(args.candidate)
-    if row is None:
-        made = [place.name for place in _TRAINED.glob("[!.]*") if place.is_dir()]
-        hint = "give the folder of an adapter, or see: tuneboard show models"
-        raise UnknownName("candidate", args.candidate, [*rows, *made], hint)
-    return Path(row.adapter_path or row.model_id), args.model or row.model_id

@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from tuneboard.cli.options import RUN_RULE
+from tuneboard.cli.show_report import add_report, show_report
 from tuneboard.errors import UnknownName, UsageError
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ tuneboard show runs                     every run, newest first
 tuneboard show models                   candidates and the weights that their names are bound to
 tuneboard show mine                     all metrics of the candidate 'mine', on every task
 tuneboard show hellaswag                all candidates on one task
+tuneboard show mine --task hellaswag --report     what lies behind one result: labels, calibration, answers
 tuneboard show hellaswag --run 20260131-142501-ab12     the same, as that run has it
 tuneboard show 20260131-142501-ab12     one run, as evaluate printed it
 tuneboard show trainings                what was fine-tuned
@@ -31,45 +33,53 @@ tuneboard show lora                     a shipped recipe, with the reason for ev
 tuneboard show suites
 tuneboard show policies                 what gates may judge by
 tuneboard show baselines                what gates may compare with
-tuneboard show tasks mmlu               names of tasks and groups that contain 'mmlu'
+tuneboard show tasks mmlu               tasks and groups whose names contain 'mmlu': data, metrics, size
 tuneboard show models --json"""
 
 SCHEMA = 1
 
+_Rows = list[dict[str, Any]]
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's own arguments."""
-    parser.add_argument("what", metavar="WHAT", help=f"{', '.join(_LISTS)}, or the name of one of them")
+    parser.add_argument("what", metavar="WHAT", help=f"{', '.join(_NAMES)}, or the name of one of them")
     parser.add_argument("match", nargs="?", metavar="TEXT", help="of a list, show only names that contain this text")
     parser.add_argument("--run", metavar="RUN", help=f"of a candidate or a task: {RUN_RULE}")
+    add_report(parser)
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
 
 
 def run(args: argparse.Namespace) -> int:
     """Print what was asked for; raises ``UnknownName`` if it is nothing that is known."""
     db, what = Path(args.db), str(args.what)
-    if what in _LISTS and args.run is not None:
+    if what in _NAMES and args.run is not None:
         raise UsageError(f"--run goes with the name of a candidate or a task, not with the list of {what}")
-    if what in _LISTS:
-        rows = [row for row in _LISTS[what](db) if _is_named(row, args.match or "")]
+    if what in _NAMES:
+        rows = _listed(db, what, args.match or "", args.mirror)
         if args.json:
             _print_json({what: rows})
         else:
             _print_rows(rows, f"no {what}" + (f" with '{args.match}' in their names" if args.match else ""))
     elif args.match is not None:
         raise UsageError(f"'{args.match}' is one argument too many: only lists take a text; see: tuneboard show --help")
-    else:
+    elif not show_report(args):
         _show_one(db, what, args.json, args.run)
     return 0
+
+
+def _listed(db: Path, what: str, text: str, mirror: Path | None) -> _Rows:
+    if what != "tasks":
+        return [row for row in _LISTS[what](db) if _is_named(row, text)]
+    from tuneboard.cli.show_tasks import task_rows
+
+    return task_rows(db, mirror, lambda row: _is_named(row, text))
 
 
 def _is_named(row: dict[str, Any], text: str) -> bool:
     """Tell whether a row's id or name, or that of the candidate which it is of, contains a text."""
     names = (next(iter(row.values())), row.get("candidate"))
     return any(text.lower() in str(name).lower() for name in names if name is not None)
-
-
-_Rows = list[dict[str, Any]]
 
 
 def _runs(db: Path) -> _Rows:
@@ -108,22 +118,6 @@ def _models(db: Path) -> _Rows:
     ]
 
 
-def _tasks(db: Path) -> _Rows:
-    from tuneboard.store import queries
-    from tuneboard.suites import list_task_names
-
-    kinds: dict[str, str] = dict(list_task_names())
-    results: dict[str, int] = {}
-    if db.exists():
-        for row in queries.tasks(db):
-            results[row.name] = results.get(row.name, 0) + row.cells
-            kinds.setdefault(row.name, "task")
-    return [
-        {"task": name, "kind": "task" if kinds[name] == "class" else kinds[name], "results": results.get(name, 0)}
-        for name in sorted(kinds)
-    ]
-
-
 def _suites(db: Path) -> _Rows:
     from tuneboard.suites import list_suites
 
@@ -149,7 +143,8 @@ def _policies(db: Path) -> _Rows:
 
 
 def _baselines(db: Path) -> _Rows:
-    from tuneboard.cli.baseline import LISTED, all_baselines
+    from tuneboard.cli.baseline import LISTED
+    from tuneboard.store.overview import all_baselines
 
     return [{key: one.get(key) for key in LISTED} for one in all_baselines(db)]
 
@@ -159,13 +154,13 @@ _LISTS: MappingProxyType[str, Callable[[Path], _Rows]] = MappingProxyType(
         "runs": _runs,
         "models": _models,
         "trainings": _trainings,
-        "tasks": _tasks,
         "suites": _suites,
         "recipes": _recipes,
         "policies": _policies,
         "baselines": _baselines,
     }
 )
+_NAMES = (*_LISTS, "tasks")
 
 
 def _show_one(db: Path, name: str, as_json: bool, run: str | None) -> None:
@@ -198,7 +193,7 @@ def _show_one(db: Path, name: str, as_json: bool, run: str | None) -> None:
     if name in recipes and name not in suites:
         return _show_recipe(recipes[name], as_json)
     if name not in suites:
-        raise UnknownName("name", name, [*known, *suites, *recipes, *_LISTS], hint)
+        raise UnknownName("name", name, [*known, *suites, *recipes, *_NAMES], hint)
     if as_json:
         return _print_json(suites[name])
     return _print_pairs(suites[name])
@@ -220,6 +215,7 @@ def _show_recipe(row: dict[str, Any], as_json: bool) -> None:
 
 
 def _show_run(db: Path, row: Any, as_json: bool) -> None:
+    from tuneboard.report.fidelity import check_text
     from tuneboard.report.numbers import json_text
     from tuneboard.report.results import evaluate_json, format_results
     from tuneboard.store import queries
@@ -239,8 +235,9 @@ def _show_run(db: Path, row: Any, as_json: bool) -> None:
     if as_json:
         print(json_text(evaluate_json(row.id, str(db), row.seconds, row.engine, results) | details))
         return
-    _print_pairs(details | {"seconds": row.seconds, "engine": row.engine})
-    print()
+    engine = {key: value for key, value in row.engine.items() if key != "checks"}
+    _print_pairs(details | {"seconds": row.seconds, "engine": engine})
+    print(check_text(row.engine))
     print(format_results(results))
 
 

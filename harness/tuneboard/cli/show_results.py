@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tuneboard.records import TaskResult
+    from tuneboard.records import Cost, TaskResult
+    from tuneboard.report.languages import LanguageScore
     from tuneboard.store.queries import RunRow
 
 
@@ -18,6 +19,10 @@ class Shown:
 
     results: tuple[TaskResult, ...]
     notes: tuple[str, ...]
+    languages: tuple[LanguageScore, ...] = ()
+    """Of a group of one task in many languages."""
+    costs: Mapping[str, Cost] = field(default_factory=dict)
+    """Candidate to what answering took it."""
 
 
 def chosen_results(
@@ -41,20 +46,38 @@ def chosen_results(
         UnknownName: The database has no run, candidate or task of that name.
         StoreError: The database is missing or cannot be read.
     """
+    from tuneboard.report.answers import answer_notes
     from tuneboard.report.choice import setting_notes, wider_notes
     from tuneboard.report.results import cut_notes
     from tuneboard.store import queries
+    from tuneboard.store.costs import efficiency
 
     found, results = queries.cells_and_results(db, run=run, candidate=candidate, task=task)
-    notes = [*cut_notes(results), *setting_notes(queries.newest(found), runs), *wider_notes(found)]
-    return Shown(tuple(results), tuple(notes))
+    notes = [
+        *cut_notes(results),
+        *answer_notes(results),
+        *setting_notes(queries.newest(found), runs),
+        *wider_notes(found),
+    ]
+    notes += _signature_notes(results)
+    costs = efficiency(db, list(dict.fromkeys(result.candidate.name for result in results)))
+    return Shown(tuple(results), tuple(notes), tuple(_languages(db, run, results)), costs)
 
 
 def results_facts(shown: Shown) -> dict[str, Any]:
     """Return results for JSON."""
+    from tuneboard.report.efficiency import efficiency_facts
     from tuneboard.report.results import evaluate_json
 
-    return {"cells": evaluate_json("", "", 0.0, {}, shown.results)["cells"], "notes": list(shown.notes)}
+    cells = evaluate_json("", "", 0.0, {}, shown.results)["cells"]
+    facts = {"cells": cells, "efficiency": efficiency_facts(shown.costs), "notes": list(shown.notes)}
+    if not shown.languages:
+        return facts
+    from dataclasses import asdict
+
+    from tuneboard.report.languages import mean_gaps
+
+    return facts | {"languages": [asdict(one) for one in shown.languages], "mean_gap": mean_gaps(shown.languages)}
 
 
 def results_text(shown: Shown, other: str) -> str:
@@ -70,7 +93,43 @@ def results_text(shown: Shown, other: str) -> str:
         return "no results"
     headers = [other, "few-shot", "n", "failed", "metric", "filter", "value", "stderr", "95 % interval", "status"]
     rows = [row for result in shown.results for row in _rows(result, other)]
-    return "\n".join([format_table(headers, rows, "lrrrllrrrl"), *map(one_line, shown.notes)])
+    tables = [format_table(headers, rows, "lrrrllrrrl")]
+    if shown.languages:
+        from tuneboard.report.languages import languages_text
+
+        tables += ["", languages_text(shown.languages)]
+    text = "\n".join([*tables, *map(one_line, shown.notes)])
+    if not shown.costs:
+        return text
+    from tuneboard.report.efficiency import efficiency_text
+
+    return f"{text}\n\n{efficiency_text(shown.costs)}"
+
+
+def _languages(db: Path, run: str | None, results: Sequence[TaskResult]) -> list[LanguageScore]:
+    """Return the scores of all languages where the results are those of a group of languages."""
+    from tuneboard.report.languages import english_of, language_scores
+    from tuneboard.store import queries
+
+    group = next((one for one in results if one.kind == "group"), None)
+    english = None if group is None else english_of(group.task.name, group.members)
+    if group is None or english is None:
+        return []
+    shown = {one.candidate.name for one in results}
+    parts = [one for one in queries.results(db, run=run) if one.task.name in group.members]
+    return language_scores([one for one in parts if one.candidate.name in shown], english)
+
+
+def _signature_notes(results: Sequence[TaskResult]) -> list[str]:
+    """Say how corpus metrics were computed, for others to compute the same."""
+    from tuneboard.store.results import signatures_of
+
+    signed = {
+        f"{one.task.name}: {metric} is {signature}": None
+        for one in results
+        for metric, signature in signatures_of(one.task.config).items()
+    }
+    return list(signed)
 
 
 def _rows(result: TaskResult, other: str) -> list[list[object]]:

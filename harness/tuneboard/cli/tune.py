@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import io
-import json
 import shlex
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import redirect_stdout
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tuneboard.cli.inner import captured_json, run_inner
 from tuneboard.cli.options import add_include_path, key_and_value, non_negative_int
 from tuneboard.cli.streams import say
 from tuneboard.errors import UnknownName
@@ -104,7 +102,7 @@ def _report(args: argparse.Namespace, made: Sequence[Made]) -> int:
     for evaluation in evaluations(_candidates(made), args.evaluate, args):
         print(flush=True)
         if args.evaluate:
-            code = max(code, _run(args, "evaluate", evaluation.words), _compare(args, evaluation))
+            code = max(code, run_inner(args, "evaluate", evaluation.words), _compare(args, evaluation))
         else:
             print(evaluation.advice)
     return code
@@ -127,29 +125,19 @@ def _report_json(args: argparse.Namespace, path: Path, made: Sequence[Made]) -> 
     if args.evaluate:
         done: dict[str, list[Any]] = {"evaluations": [], "comparisons": []}
         for evaluation in todo:
-            code = max(code, _captured(done["evaluations"], partial(_run, args, "evaluate", evaluation.words)))
-            code = max(code, _captured(done["comparisons"], partial(_compare, args, evaluation)))
+            code = max(code, _kept(done["evaluations"], partial(run_inner, args, "evaluate", evaluation.words)))
+            code = max(code, _kept(done["comparisons"], partial(_compare, args, evaluation)))
         content |= done
     print(json_text(content, indent=2))
     return code
 
 
-def _captured(into: list[Any], command: Callable[[], int]) -> int:
+def _kept(into: list[Any], command: Callable[[], int]) -> int:
     """Run a command and keep the JSON that it prints."""
-    captured = io.StringIO()
-    with redirect_stdout(captured):
-        code = command()
-    if text := captured.getvalue().strip():
-        into.append(json.loads(text))
+    code, content = captured_json(command)
+    if content is not None:
+        into.append(content)
     return code
-
-
-def _run(args: argparse.Namespace, command: str, words: Sequence[str]) -> int:
-    """Run another command as a user would."""
-    from tuneboard.cli.main import command_module, command_parser
-
-    flags = [f"--{flag}" for flag in ("json", "quiet", "debug") if getattr(args, flag)]
-    return command_module(command).run(command_parser(command).parse_args([*words, *flags]))
 
 
 def _compare(args: argparse.Namespace, evaluation: Evaluation) -> int:
@@ -162,7 +150,7 @@ def _compare(args: argparse.Namespace, evaluation: Evaluation) -> int:
         return 0
     if not args.json:
         print(flush=True)
-    return _run(args, "compare", [evaluation.base, *evaluation.candidates, *common_words(args)])
+    return run_inner(args, "compare", [evaluation.base, *evaluation.candidates, *common_words(args)])
 
 
 def _recipe(text: str) -> tuple[Path, Path | None]:

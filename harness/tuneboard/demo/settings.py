@@ -1,42 +1,67 @@
-"""The size of the demo's model and how long it is trained."""
+"""The size of the demo's base model, how long it is trained, and how its candidates are made."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
-class AdapterSettings:
-    """One LoRA adapter (Hu et al. 2021, https://arxiv.org/abs/2106.09685), trained on a part of the tasks."""
+class Teaching:
+    """One way to teach a base the new skill."""
 
-    tasks: tuple[str, ...]
-    """Tasks whose train splits it learns from."""
-    rank: int
+    name: str
+    """Of the candidate, behind the prefix that all names of a demo share."""
+    says: str
+    """How it is made, for people."""
+    method: Mapping[str, Any]
+    """As in a recipe."""
     steps: int
-    learning_rate: float = 2e-2
-    """Peak of AdamW."""
+    learning_rate: float
+    replay: bool = False
+    """Whether old material is mixed in."""
+
+
+_LORA = {"name": "lora", "rank": 16, "alpha": 32, "dropout": 0.0}
+_LOW = {**_LORA, "rank": 2, "alpha": 4}
+
+#: Of the tiny base.
+TINY = (
+    Teaching("skill", "LoRA of rank 16, the new skill only", _LORA, 80, 3e-3),
+    Teaching("replay", "LoRA of rank 16, half new skill, half old texts", _LORA, 160, 3e-3, replay=True),
+    Teaching("lowrank", "LoRA of rank 2, the new skill only", _LOW, 80, 3e-3),
+    Teaching("full", "full fine-tuning, the new skill only", {"name": "full"}, 60, 1e-3),
+    Teaching("ia3", "IA3, which scales activations, the new skill only", {"name": "ia3"}, 80, 3e-2),
+)
+
+#: Of a real base, which costs more a step.
+REAL = (
+    Teaching("skill", "LoRA of rank 16, the new skill only", _LORA, 60, 5e-4),
+    Teaching("replay", "LoRA of rank 16, the new skill and old texts", _LORA, 90, 5e-4, replay=True),
+    Teaching("lowrank", "LoRA of rank 2, the new skill only", _LOW, 60, 5e-4),
+)
 
 
 @dataclass(frozen=True, slots=True)
 class TinySettings:
-    """The base model, what it learns, and its adapters."""
+    """How base and candidates are made, chosen on seed 0; the figures in the README are of others."""
 
-    vocab_size: int = 640
+    vocab_size: int = 768
     hidden_size: int = 192
     """A multiple of 64, the size of an attention head."""
-    layers: int = 3
+    layers: int = 4
     context: int = 512
     """Longest prompt with its answer, in tokens."""
-    steps: int = 120
-    batch: int = 8
+    steps: int = 240
+    batch: int = 64
     """Blocks per step."""
-    block: int = 96
+    block: int = 64
     """Tokens per block."""
-    learning_rate: float = 1.5e-2
+    learning_rate: float = 6e-3
     """Peak of Muon and AdamW alike."""
-    seed: int = 1
-    adapters: tuple[tuple[str, AdapterSettings], ...] = (
-        ("facts", AdapterSettings(("demo_knowledge", "demo_truth"), rank=8, steps=40)),
-        ("maths", AdapterSettings(("demo_math",), rank=4, steps=40)),
-    )
-    """Name and settings of each."""
+    checkpoint_every: int = 20
+    """Steps that a kill costs at most."""
+    replay: int = 1600
+    """Old texts that candidates with replay are shown."""
+    candidates: tuple[Teaching, ...] = TINY

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from tuneboard.engines.served import ServedChat, is_served
 from tuneboard.errors import ModelError
 from tuneboard.records import ModelRef
 
@@ -48,3 +49,12 @@ class ChatTemplate:
         except TemplateError:
             plain = [message for message in chat_history if message["role"] != "system"]
             return str(self.tokenizer.apply_chat_template(plain, **options))
+
+
+def chat_of(ref: ModelRef) -> ChatTemplate | ServedChat:
+    """Return what renders chats for a model: its own template, or the server that has it.
+
+    Raises:
+        ModelError: The model has no template.
+    """
+    return ServedChat() if is_served(ref) else ChatTemplate.of(ref)

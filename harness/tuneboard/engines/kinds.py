@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from tuneboard.engines.protocol import Engine, Notice
+from tuneboard.engines.served import is_served
 from tuneboard.errors import AdapterError, ModelError
 from tuneboard.records import AdapterRef, Candidate, ModelRef
 
 if TYPE_CHECKING:
     from tuneboard.engines.loading import LoadOptions
+    from tuneboard.engines.vllm_settings import VllmSettings
 
 Kind: TypeAlias = Literal["causal", "classification", "seq2seq", "encoder"]
 #: Kinds that have an engine, but for causal models.
@@ -89,9 +91,13 @@ def adapter_kind(adapter: Mapping[str, Any], base: Kind) -> Kind:
 def candidate_kind(candidate: Candidate) -> Kind:
     """Tell the kind of a candidate by its files; a config that cannot be read counts as that of a causal LM.
 
+    What a server answers for is causal, whatever files lie under its name here.
+
     Raises:
         AdapterError: The adapter is for another kind of model than its base.
     """
+    if is_served(candidate.model):
+        return "causal"
     base = model_kind(_model_config(candidate.model))
     if candidate.adapter is None:
         return base
@@ -104,8 +110,17 @@ def candidate_kind(candidate: Candidate) -> Kind:
     return kind
 
 
-def load_engine(kind: Kind, ref: ModelRef, options: LoadOptions, notice: Notice) -> Engine:
+def load_engine(
+    kind: Kind, ref: ModelRef, options: LoadOptions, notice: Notice, vllm: VllmSettings | None = None
+) -> Engine:
     """Load the engine that answers for one kind of model.
+
+    Args:
+        kind: Only causal models run in vLLM.
+        ref: The model.
+        options: Device and what is trusted.
+        notice: Told what is worth a line.
+        vllm: Settings of the vLLM engine; None: causal models run in the transformers engine too.
 
     Raises:
         ModelError: The model cannot be loaded.
@@ -120,6 +135,10 @@ def load_engine(kind: Kind, ref: ModelRef, options: LoadOptions, notice: Notice)
         return Seq2SeqEngine(ref, options, notice)
     if kind == "encoder":
         raise ModelError(f"{ref.id} is an encoder without a head: it answers nothing; fine-tune it on labels first")
+    if vllm is not None:
+        from tuneboard.engines.vllm import VllmEngine
+
+        return VllmEngine(ref, options, notice, vllm)
     from tuneboard.engines.transformers import TransformersEngine
 
     return TransformersEngine(ref, options, notice)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from tuneboard.records import AdapterRef, Response, TokenCount
 
@@ -90,4 +90,13 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Free the model."""
+        ...
+
+
+@runtime_checkable
+class LoadsLate(Protocol):
+    """An engine that loads its model when all adapters are attached."""
+
+    def start(self) -> None:
+        """Load it now; raises ``ModelError`` if it cannot be loaded. Otherwise the first ``run`` loads it."""
         ...

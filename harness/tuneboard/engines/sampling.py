@@ -28,6 +28,51 @@ def new_tokens(settings: Mapping[str, Any]) -> int:
 
 
 @dataclass(frozen=True, slots=True)
+class Wanted:
+    """The generation settings of one request, read and checked; the same for every engine."""
+
+    until: tuple[str, ...]
+    max_new_tokens: int
+    do_sample: bool
+    rest: Mapping[str, Any]
+    """``temperature``, ``top_k`` and the like, as given."""
+
+
+def read_settings(settings: Mapping[str, Any]) -> Wanted:
+    """Read lm-eval's generation settings.
+
+    Raises:
+        EngineError: A setting that no engine here can honour, such as beam search, or a value that makes no sense.
+    """
+    rest = dict(settings)
+    until = rest.pop("until", None) or []
+    max_new_tokens = new_tokens(rest)
+    rest = {k: v for k, v in rest.items() if k not in _MAX_TOKENS and _NEUTRAL.get(k, _NEUTRAL) != v}
+    unknown = sorted(set(rest) - set(_SUPPORTED))
+    if unknown:
+        raise EngineError(
+            f"generation setting {unknown[0]}={rest[unknown[0]]!r} is not supported by this engine; "
+            f"use {', '.join(_SUPPORTED)}, until, max_gen_toks"
+        )
+    if max_new_tokens < 1:
+        raise EngineError(f"max_gen_toks is {max_new_tokens}; expected at least 1")
+    temperature = float(rest.get("temperature") or 0.0)
+    do_sample = rest.get("do_sample")
+    do_sample = temperature > 0 if do_sample is None else bool(do_sample)
+    if do_sample and "temperature" in rest and temperature == 0.0:
+        raise EngineError("do_sample is on with temperature 0; expected a temperature above 0, or do_sample: false")
+    return Wanted((until,) if isinstance(until, str) else tuple(until), max_new_tokens, do_sample, rest)
+
+
+def cut_at(text: str, stop: Sequence[str]) -> str:
+    """Cut ``text`` at the first occurrence of each stop text, as lm-eval does."""
+    for term in stop:
+        if term:
+            text = text.split(term)[0]
+    return text
+
+
+@dataclass(frozen=True, slots=True)
 class Rules:
     """How one sequence is generated."""
 
@@ -41,13 +86,12 @@ class Rules:
     processors: tuple[Any, ...] = ()
     """transformers' logits processors, in its order."""
     do_sample: bool = False
+    values: Mapping[str, Any] = field(default_factory=dict)
+    """What the processors do, by lm-eval's names for it, for engines with processors of their own."""
 
     def finish(self, text: str) -> str:
         """Cut ``text`` at the first occurrence of each stop text, as lm-eval does."""
-        for term in self.stop:
-            if term:
-                text = text.split(term)[0]
-        return text
+        return cut_at(text, self.stop)
 
 
 @dataclass(slots=True)
@@ -71,36 +115,22 @@ class RuleBook:
         """
         key = repr(sorted(settings.items(), key=str))
         if key not in self._made:
-            self._made[key] = self._make(dict(settings))
+            self._made[key] = self._make(settings)
         return self._made[key]
 
-    def _make(self, settings: dict[str, Any]) -> Rules:
-        until = settings.pop("until", None) or []
-        until = [until] if isinstance(until, str) else list(until)
-        max_new_tokens = new_tokens(settings)
-        settings = {k: v for k, v in settings.items() if k not in _MAX_TOKENS and _NEUTRAL.get(k, _NEUTRAL) != v}
-        unknown = sorted(set(settings) - set(_SUPPORTED))
-        if unknown:
-            raise EngineError(
-                f"generation setting {unknown[0]}={settings[unknown[0]]!r} is not supported by this engine; "
-                f"use {', '.join(_SUPPORTED)}, until, max_gen_toks"
-            )
-        if max_new_tokens < 1:
-            raise EngineError(f"max_gen_toks is {max_new_tokens}; expected at least 1")
+    def _make(self, settings: Mapping[str, Any]) -> Rules:
+        wanted = read_settings(settings)
+        values = self._values(wanted.rest, wanted.do_sample)
         eos = self.tokenizer.decode(self.tokenizer.eos_token_id) if self.tokenizer.eos_token_id is not None else None
-        stop = (*until, eos) if eos and eos not in until else tuple(until)
-        temperature = float(settings.get("temperature") or 0.0)
-        do_sample = settings.get("do_sample")
-        do_sample = temperature > 0 if do_sample is None else bool(do_sample)
-        if do_sample and "temperature" in settings and temperature == 0.0:
-            raise EngineError("do_sample is on with temperature 0; expected a temperature above 0, or do_sample: false")
+        stop = (*wanted.until, eos) if eos and eos not in wanted.until else wanted.until
         return Rules(
-            max_new_tokens,
+            wanted.max_new_tokens,
             stop,
             self._end_ids(),
             max((len(term.encode()) for term in stop), default=0) + 8,
-            self._processors(settings, do_sample),
-            do_sample,
+            _processors(values),
+            wanted.do_sample,
+            values,
         )
 
     def _end_ids(self) -> frozenset[int]:
@@ -109,29 +139,43 @@ class RuleBook:
         own = self.tokenizer.eos_token_id
         return frozenset([*ids, own] if own is not None else ids)
 
-    def _processors(self, settings: Mapping[str, Any], do_sample: bool) -> tuple[Any, ...]:
-        from transformers.generation import logits_process as hf
+    def _values(self, settings: Mapping[str, Any], do_sample: bool) -> dict[str, Any]:
+        """Return what is to be done with each token's scores: as given, else as the model's own config says."""
 
         def setting(name: str) -> Any:
             value = settings.get(name)
             return getattr(self.defaults, name, None) if value is None else value
 
-        made: list[Any] = []
+        found: dict[str, Any] = {}
         if (penalty := setting("repetition_penalty")) not in (None, 1.0):
-            made.append(hf.RepetitionPenaltyLogitsProcessor(penalty=float(penalty)))
+            found["repetition_penalty"] = float(penalty)
         if ngram := setting("no_repeat_ngram_size"):
-            made.append(hf.NoRepeatNGramLogitsProcessor(int(ngram)))
+            found["no_repeat_ngram_size"] = int(ngram)
         if not do_sample:
-            return tuple(made)
+            return found
         if (temperature := setting("temperature")) not in (None, 1.0):
-            made.append(hf.TemperatureLogitsWarper(float(temperature)))
+            found["temperature"] = float(temperature)
         if top_k := (50 if setting("top_k") is None else setting("top_k")):
-            made.append(hf.TopKLogitsWarper(top_k=int(top_k)))
+            found["top_k"] = int(top_k)
         if (top_p := setting("top_p")) is not None and top_p < 1.0:
-            made.append(hf.TopPLogitsWarper(top_p=float(top_p)))
+            found["top_p"] = float(top_p)
         if (min_p := setting("min_p")) is not None:
-            made.append(hf.MinPLogitsWarper(min_p=float(min_p)))
-        return tuple(made)
+            found["min_p"] = float(min_p)
+        return found
+
+
+def _processors(values: Mapping[str, Any]) -> tuple[Any, ...]:
+    from transformers.generation import logits_process as hf
+
+    makers = {
+        "repetition_penalty": hf.RepetitionPenaltyLogitsProcessor,
+        "no_repeat_ngram_size": hf.NoRepeatNGramLogitsProcessor,
+        "temperature": hf.TemperatureLogitsWarper,
+        "top_k": hf.TopKLogitsWarper,
+        "top_p": hf.TopPLogitsWarper,
+        "min_p": hf.MinPLogitsWarper,
+    }
+    return tuple(makers[name](value) for name, value in values.items())
 
 
 def choose(

@@ -104,7 +104,7 @@ class Encoder:
         """Return the texts whose encodings a request needs, for ``warm``."""
         if kind != "loglikelihood":
             return [arguments[0]]
-        context, continuation = _move_spaces(*arguments)
+        context, continuation = move_spaces(*arguments)
         return [context, context + continuation] if context else []
 
     def pair(self, context: str, continuation: str) -> ScoredSequence:
@@ -119,7 +119,7 @@ class Encoder:
             if len(targets) and targets[0] == self.prefix_id:
                 before, targets = targets[:1], targets[1:]
         else:
-            context, continuation = _move_spaces(context, continuation)
+            context, continuation = move_spaces(context, continuation)
             before = self.encode(context)
             targets = self.encode(context + continuation)[len(before) :]
             if len(before) == 0:
@@ -139,6 +139,14 @@ class Encoder:
                 tokens = ids[stop - size - 1 : stop - 1]
             out.append(ScoredSequence(tokens, ids[start:stop]))
         return out
+
+    def sequences(self, kind: str, arguments: Sequence[Any]) -> list[ScoredSequence]:
+        """Encode a log-likelihood request, rolling or not, into what is to be scored for it.
+
+        Raises:
+            EngineError: As for ``pair`` and ``encode``.
+        """
+        return self.windows(arguments[0]) if kind == "loglikelihood_rolling" else [self.pair(*arguments)]
 
     def prompt(self, context: str, max_new_tokens: int) -> tuple[Tokens, int, bool]:
         """Encode a prompt for generation.
@@ -231,6 +239,7 @@ def _with_lcp(ordered: Sequence[Tokens]) -> Iterator[tuple[Tokens, int]]:
         before = tokens
 
 
-def _move_spaces(context: str, continuation: str) -> tuple[str, str]:
+def move_spaces(context: str, continuation: str) -> tuple[str, str]:
+    """Move the trailing spaces of a context to its continuation."""
     spaces = len(context) - len(context.rstrip())
     return (context[:-spaces], context[-spaces:] + continuation) if spaces else (context, continuation)

@@ -176,8 +176,7 @@ class TransformersEngine:
     def _encoded(self, item: Work, encoder: Encoder) -> list[ScoredSequence]:
         key = (encoder.max_length, item.kind, *item.arguments)
         if key not in self._requests:
-            rolling = item.kind == "loglikelihood_rolling"
-            self._requests[key] = encoder.windows(item.arguments[0]) if rolling else [encoder.pair(*item.arguments)]
+            self._requests[key] = encoder.sequences(item.kind, item.arguments)
         return self._requests[key]
 
     def _generate(self, work: Sequence[Work], serving: Serving) -> Iterator[Answer]:

@@ -18,10 +18,13 @@ _CANARIES = (
 
 @runtime_checkable
 class SelfComparing(Protocol):
-    """An engine whose log-probabilities are of labels, which canary prompts cannot ask for."""
+    """An engine that has no log-probabilities of canary prompts: they are of labels, or a server keeps them."""
 
     def shift(self, name: str, contexts: Sequence[str]) -> float:
-        """Return the largest change of a log-probability that an adapter makes; 0 if it makes none."""
+        """Return the largest change of a log-probability that an adapter makes; 0 if it makes none.
+
+        Not a number where the engine cannot tell; the adapter then counts as applied.
+        """
         ...
 
 

@@ -32,6 +32,7 @@ def provenance(request: EvaluateRequest, engine: Mapping[str, str]) -> Provenanc
             "gen_kwargs": dict(request.gen_kwargs),
             "max_length": request.max_length,
             "prompts": asdict(request.prompts),
+            "task_files": [str(path) for path in request.task_files],
             "mirror": str(request.mirror) if request.mirror else None,
             "candidates": [asdict(candidate) for candidate in request.candidates],
             "kinds": {candidate.name: candidate_kind(candidate) for candidate in request.candidates},

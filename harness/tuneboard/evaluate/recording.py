@@ -59,7 +59,7 @@ class RecordedTask:
 
     def key(self, candidate: str, request: EvaluateRequest, dtype: str, quantization: str | None) -> CellKey:
         """Return the identity of this task's cell for a candidate."""
-        sampled = any(_is_sampled(ask.arguments) for ask in self.asks.values() if ask.kind == "generate_until")
+        sampled = any(is_sampled(ask.kind, ask.arguments) for ask in self.asks.values())
         given = (dict(self.generation), request.seed if sampled else None, request.max_length)
         return CellKey(
             candidate=candidate,
@@ -136,7 +136,7 @@ def _record(name: str, loaded: LoadedTasks, request: EvaluateRequest, chat: Any 
 def _hashes(instance: Any, request: EvaluateRequest, asks: dict[str, Ask]) -> tuple[str, ...]:
     kind = instance.request_type
     arguments = tuple(instance.args)
-    sampled = kind == "generate_until" and _is_sampled(arguments)
+    sampled = is_sampled(kind, arguments)
     out = []
     for repeat in range(instance.repeats or 1):
         # Greedy repeats are one request; sampled ones differ by their number and seed.
@@ -147,7 +147,10 @@ def _hashes(instance: Any, request: EvaluateRequest, asks: dict[str, Ask]) -> tu
     return tuple(out)
 
 
-def _is_sampled(arguments: tuple[Any, ...]) -> bool:
+def is_sampled(kind: str, arguments: tuple[Any, ...]) -> bool:
+    """Tell whether chance has a part in a request's answer."""
+    if kind != "generate_until":
+        return False
     settings = arguments[1]
     do_sample = settings.get("do_sample")
     return bool(do_sample) if do_sample is not None else float(settings.get("temperature") or 0.0) > 0

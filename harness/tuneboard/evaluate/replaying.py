@@ -11,8 +11,11 @@ from itertools import product
 from typing import Any
 
 from tuneboard import stats
+from tuneboard.compare import MetricScores
+from tuneboard.compare.corpus import scoring_of
 from tuneboard.errors import TuneboardError
 from tuneboard.evaluate.recording import RecordedTask
+from tuneboard.metrics import CorpusScore
 from tuneboard.records import MetricValue, Response, SampleScore
 from tuneboard.suites.prompts import compiled_templates
 
@@ -191,6 +194,8 @@ def _aggregate(
     for (metric, name), of_docs in values.items():
         items, function = list(of_docs.values()), aggregations.get(metric, mean)
         value = float(function(items))
+        if function is not mean and not isinstance(function, CorpusScore):
+            items, function = _as_sums(metric, function, items, value)
         if clusters:
             of_items = [clusters[doc] for doc in of_docs]
             stderr, ci = _clustered_uncertainty(items, of_items, function, function is mean, seed)
@@ -200,6 +205,26 @@ def _aggregate(
     return tuple(out)
 
 
+def _as_sums(
+    metric: str, function: Callable[[list[Any]], float], items: list[Any], value: float
+) -> tuple[list[Any], Callable[[list[Any]], float]]:
+    """Return samples and score as sums, where the score depends on nothing else: those are resampled in no time.
+
+    Of 1,984 translations, 400 resamples by lm-eval's own functions would take 2.5 minutes for BLEU, 6 for chrF and 27
+    for TER (one score takes 0.38, 0.85 and 4.1 s); those of sums take 0.3, 0.6 and 4.3 s.
+    """
+    import numpy as np
+
+    numbers = all(isinstance(item, int | float) for item in items)
+    values = np.array([items if numbers else [np.nan] * len(items)], dtype=float)
+    details = () if numbers else (tuple(_plain(item) for item in items),)
+    name = getattr(function, "__name__", None)
+    found = scoring_of(MetricScores(metric, "", True, (value,), values, values, details, name))
+    if isinstance(found, str) or found.columns is None or found.statistic is None:
+        return items, function
+    return list(found.columns[0]), CorpusScore(found.statistic)
+
+
 def _uncertainty(
     items: list[Any], function: Callable[[list[Any]], float], is_mean: bool, value: float, seed: int
 ) -> tuple[float | None, tuple[float, float] | None]:
@@ -207,7 +232,7 @@ def _uncertainty(
         return None, None
     if is_mean:
         return stats.single_score([float(item) for item in items])
-    stderr = stats.bootstrap_stderr(items, function, _RESAMPLES, seed)
+    stderr = _bootstrapped([[item] for item in items], function, seed)
     if stderr is None or not math.isfinite(stderr):
         return None, None
     return stderr, stats.group_interval(value, stderr)
@@ -229,13 +254,22 @@ def _clustered_uncertainty(
     if is_mean:
         return stats.clustered_score([float(item) for item in items], clusters)
 
-    def statistic(drawn: list[list[Any]]) -> float:
-        return function([item for each in drawn for item in each])
-
-    stderr = stats.bootstrap_stderr(list(members.values()), statistic, _RESAMPLES, seed)
+    stderr = _bootstrapped(list(members.values()), function, seed)
     if stderr is None or not math.isfinite(stderr):
         return None, None
     return stderr, stats.group_interval(float(function(items)), stderr)
+
+
+def _bootstrapped(units: list[list[Any]], function: Callable[[list[Any]], float], seed: int) -> float | None:
+    """Return the standard error of a corpus score, resampling what varies independently."""
+    if isinstance(function, CorpusScore):
+        sums = [function.columns(unit).sum(axis=0) for unit in units]
+        return stats.bootstrap_stderr_of_sums(sums, function.statistic, _RESAMPLES, seed)
+
+    def statistic(drawn: list[list[Any]]) -> float:
+        return function([item for each in drawn for item in each])
+
+    return stats.bootstrap_stderr(units, statistic, _RESAMPLES, seed)
 
 
 def _flat(name: str, metrics: Sequence[MetricValue], size: int) -> dict[str, Any]:

@@ -50,6 +50,10 @@ class EvaluateRequest:
     """Run generated code without isolation where there is none."""
     command: str = ""
     """Command line, for the record."""
+    task_files: tuple[Path, ...] = ()
+    """YAML of single tasks of the user's own."""
+    check_engine: int | None = None
+    """Requests on which the engine is held against a reference and against itself; None: it is not checked."""
 
 
 class Listener(Protocol):
@@ -84,6 +88,8 @@ class Hooks:
     """For causal models, and for every kind that ``others`` does not name."""
     listener: Listener
     others: Mapping[Kind, EngineFactory] = field(default_factory=dict)
+    reference: EngineFactory | None = None
+    """For causal models, what an engine is checked against; None where the weights are not at hand."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +98,9 @@ class Evaluation:
 
     run: str
     seconds: float
-    engine: Mapping[str, str]
-    """``name``, ``version``, ``device``, ``dtype``; only ``name`` is known where every cell was reused."""
+    engine: Mapping[str, Any]
+    """``name``, ``version``, ``device``, ``dtype``; only ``name`` is known where every cell was reused. Where the
+    engine was checked, also ``checks``: a list with the facts of one check per loaded model."""
     results: tuple[TaskResult, ...]
     """In the order of the suite, candidates in the order given; groups after their members."""
     headlines: Mapping[str, str] = field(default_factory=dict)

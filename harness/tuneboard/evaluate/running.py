@@ -7,12 +7,14 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from tuneboard.engines.protocol import BASE, Engine, EngineInfo
+from tuneboard.engines.protocol import BASE, Engine, EngineInfo, LoadsLate
 from tuneboard.errors import StoreError, TuneboardError, near_matches
 from tuneboard.evaluate.canary import unapplied
 from tuneboard.evaluate.cells import Cell, CellWriter, OpenWork
 from tuneboard.evaluate.context import room_notes
+from tuneboard.evaluate.fidelity import Checking
 from tuneboard.evaluate.grouping import group_results
 from tuneboard.evaluate.placing import EngineGroup, engine_groups, without_headless
 from tuneboard.evaluate.provenance import provenance
@@ -48,6 +50,7 @@ class Evaluating:
         self.started = time.perf_counter()
         self.store = Store(request.db)
         self.infos: list[EngineInfo] = []
+        self.checks: list[dict[str, Any]] = []
         self._run_id: str | None = None
         self._recorded: dict[str, dict[str, RecordedTask]] = {}
         self.results: dict[tuple[str, str], TaskResult] = {}
@@ -89,14 +92,16 @@ class Evaluating:
             self._run_id = self.store.start_run(provenance(self.request, self._engine_facts()))
         return self._run_id
 
-    def _engine_facts(self) -> Mapping[str, str]:
+    def _engine_facts(self) -> Mapping[str, Any]:
         dtype = self.request.candidates[0].model.dtype
         if not self.infos:
             return {"name": self.request.engine, "version": "", "device": "", "dtype": dtype}
         first = self.infos[0]
         # Different kinds of models have engines of their own, all on the same device.
         names = " + ".join(dict.fromkeys(info.name for info in self.infos))
-        return {"name": names, "version": first.version, "device": first.device, "dtype": first.dtype}
+        facts = {"name": names, "version": first.version, "device": first.device, "dtype": first.dtype}
+        elsewhere = {name: where for info in self.infos for name, where in info.details.get("elsewhere", {}).items()}
+        return facts | {key: value for key, value in (("checks", self.checks), ("elsewhere", elsewhere)) if value}
 
     def task_request(self) -> TaskRequest:
         """Return what to load, with the limit that is asked for."""
@@ -106,6 +111,7 @@ class Evaluating:
         return TaskRequest(
             tasks=tasks,
             include_paths=request.include_paths,
+            task_files=request.task_files,
             mirror=request.mirror,
             num_fewshot=request.num_fewshot,
             seed=request.seed,
@@ -114,11 +120,11 @@ class Evaluating:
 
     def recordings(self, candidate: Candidate) -> dict[str, RecordedTask]:
         """Return the requests of all tasks; they depend on the model only through its chat template."""
-        chat = None
+        chat: Any | None = None
         if self.request.prompts.apply_chat_template:
-            from tuneboard.engines.chat import ChatTemplate
+            from tuneboard.engines.chat import chat_of
 
-            chat = ChatTemplate.of(candidate.model)
+            chat = chat_of(candidate.model)
         which = candidate.model.sha256 if chat is not None else ""
         if which not in self._recorded:
             self._recorded[which] = {name: record(name, self.loaded, self.request, chat) for name in self.loaded.tasks}
@@ -140,7 +146,7 @@ class Evaluating:
         ]
         found = {k: old for k, old in self.store.find_all([cell.key for cell in cells]).items() if old.failed == 0}
         settled = [self._open(cell, work, writer) for cell in cells if cell.key not in found]
-        engine, fault = self._engine(group) if work.cells else (None, None)
+        engine, fault = self._engine(group) if work.cells or self.request.check_engine else (None, None)
         # Nothing is stored before the model is there: one that does not load leaves no trace.
         writer.reuse([(cell, found[cell.key]) for cell in cells if cell.key in found])
         for store in settled:
@@ -151,6 +157,7 @@ class Evaluating:
         if engine is not None:
             try:
                 self._answer(engine, group, work, writer)
+                checking = self._asked_twice(engine, group)
             finally:
                 self.timing["load_s"] += float(engine.info.details.get("load_s", 0.0))
                 self.timing["engine_s"] += work.engine_seconds
@@ -160,6 +167,8 @@ class Evaluating:
         for candidate in group.candidates:
             group_results(candidate, self.loaded, self.recordings(candidate), writer)
         writer.flush()
+        if engine is not None and checking is not None:
+            self._compare(checking, group)
 
     def _key(self, candidate: Candidate, recorded: RecordedTask) -> CellKey:
         return recorded.key(candidate.fingerprint, self.request, candidate.model.dtype, candidate.model.quantization)
@@ -198,6 +207,8 @@ class Evaluating:
             for candidate in group.candidates:
                 if candidate.adapter is not None:
                     engine.attach(candidate.name, candidate.adapter)
+            if isinstance(engine, LoadsLate):
+                engine.start()
             base, room = group.candidates[0], engine.info.details.get("max_length")
             if group.kind == "causal" and room is not None:
                 for line in room_notes(base.model.id, room, self.recordings(base).values()):
@@ -224,6 +235,24 @@ class Evaluating:
             for cell in work.withdraw(name):
                 writer.fail(cell, "invalid", reason)
         return bool(found)
+
+    def _asked_twice(self, engine: Engine, group: EngineGroup) -> Checking | None:
+        """Ask what the engine is to be checked on, while it is loaded."""
+        if self.request.check_engine is None:
+            return None
+        checking = Checking(self.request.check_engine, self.hooks.listener.note)
+        asked = [(one.name, task) for one in group.candidates for task in self.recordings(one).values()]
+        try:
+            checking.ask(engine, names_in_engine(group), asked)
+        except Exception as error:  # engines call into drivers, which may raise anything; the results are stored
+            self.hooks.listener.note(f"the engine cannot be checked: {error}")
+            return None
+        return checking
+
+    def _compare(self, checking: Checking, group: EngineGroup) -> None:
+        load = self.hooks.others.get(group.kind, self.hooks.reference)
+        found = checking.compare(load, group.candidates, names_in_engine(group))
+        self.checks.append({"model": group.candidates[0].model.id, **found.facts()})
 
     def _in_order(self) -> tuple[TaskResult, ...]:
         tasks = [*self.loaded.tasks, *self.loaded.groups]

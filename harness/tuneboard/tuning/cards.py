@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tuneboard.engines.served import is_served
 from tuneboard.records import MetricValue, TaskResult
 from tuneboard.tuning.folders import read_provenance
 
@@ -92,6 +93,8 @@ def score_cards(results: Sequence[TaskResult]) -> list[str]:
     """
     failed = []
     for candidate in {result.candidate.name: result.candidate for result in results}.values():
+        if is_served(candidate.model):
+            continue  # its name on the server may be that of a folder here
         folder = Path(candidate.adapter.path if candidate.adapter else candidate.model.id)
         if read_provenance(folder) is not None:
             try:

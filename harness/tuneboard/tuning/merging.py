@@ -14,15 +14,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tuneboard.candidates import resolve_adapter, resolve_model
-from tuneboard.errors import AdapterError, ModelError, StoreError, UsageError
+from tuneboard.candidates import resolve_adapter
+from tuneboard.engines.mergeable import MERGEABLE, ROUNDING
+from tuneboard.errors import AdapterError, StoreError, UsageError
 from tuneboard.machine import git_commit, hardware, versions
 from tuneboard.records import AdapterRef, ModelRef
 from tuneboard.tuning.cards import merged_card
-from tuneboard.tuning.folders import ADAPTER_CONFIG, LABELS, PROVENANCE, read_provenance
+from tuneboard.tuning.folders import ADAPTER_CONFIG, LABELS, PROVENANCE, base_of, read_provenance
 from tuneboard.tuning.publishing import SCHEMA, findable, put_in_place, write_json
 from tuneboard.tuning.records import ModelKind
-from tuneboard.tuning.serving import MERGEABLE, serving
+from tuneboard.tuning.serving import serving
 from tuneboard.tuning.unwritten import unwritten, write_fault
 
 if TYPE_CHECKING:
@@ -37,8 +38,6 @@ PROBES = (
 )
 #: Tokens, labels or the like that are compared at each place: those that the adapter finds likeliest.
 _LIKELIEST = 20
-#: Largest difference of a log-probability that rounding explains, by the data type of the merged weights.
-_ROUNDING = {"float32": 1e-3, "float16": 3e-2, "bfloat16": 0.2}
 _KINDS: Mapping[str, ModelKind] = {"CAUSAL_LM": "causal", "SEQ_CLS": "classification", "SEQ_2_SEQ_LM": "seq2seq"}
 
 
@@ -86,7 +85,7 @@ def merge(request: MergeRequest, note: Callable[[str], None]) -> Merged:
     adapter = _mergeable(request.adapter)
     if request.out.exists():
         raise StoreError(f"{request.out} is there already; give another folder with --out, or remove it")
-    base, kind = _base(request, adapter), _kind(request.adapter)
+    base, kind = base_of(request.adapter, request.base), _kind(request.adapter)
     partial = request.out.with_name(f".{request.out.name}.merging")
     shutil.rmtree(partial, ignore_errors=True)
     try:
@@ -115,26 +114,6 @@ def _mergeable(folder: Path) -> AdapterRef:
             "merged; serve it with the transformers engine"
         )
     return adapter
-
-
-def _base(request: MergeRequest, adapter: AdapterRef) -> ModelRef:
-    made = read_provenance(request.adapter) or {}
-    known = made.get("base") or {}
-    config = json.loads((request.adapter / ADAPTER_CONFIG).read_text(encoding="utf-8"))
-    name = request.base or known.get("id") or config.get("base_model_name_or_path")
-    if not name:
-        raise UsageError(f"{request.adapter} does not say what it was trained on; name it with --model BASE")
-    revision = known.get("revision") if name == known.get("id") else None
-    try:
-        base = resolve_model(ModelRef(str(name), revision))
-    except ModelError as error:
-        raise ModelError(f"{error}; name the model that {request.adapter} was trained on with --model BASE") from error
-    if known.get("sha256") and base.sha256 != known["sha256"]:
-        raise AdapterError(
-            f"{adapter.path} was trained on other weights than those of {name} (as {PROVENANCE} says); "
-            "name the model that it was trained on with --model BASE"
-        )
-    return base
 
 
 def _kind(folder: Path) -> ModelKind:
@@ -246,7 +225,7 @@ def _answers(model: Any, tokenizer: Any, kind: ModelKind) -> list[torch.Tensor]:
 
 
 def _check(wanted: list[torch.Tensor], got: list[torch.Tensor], dtype: str, request: MergeRequest) -> float:
-    difference, most = _difference(wanted, got), _ROUNDING.get(dtype, _ROUNDING["bfloat16"])
+    difference, most = _difference(wanted, got), ROUNDING.get(dtype, ROUNDING["bfloat16"])
     if not difference <= most:
         raise AdapterError(
             f"merged, {request.adapter} would answer otherwise: log-probabilities of likely tokens differ by up to "
