@@ -50,8 +50,9 @@ def find_policy(name_or_path: str) -> Path:
 
 def list_policies() -> list[PolicyInfo]:
     """Return the policies that ship with tuneboard, by name."""
-    loaded = ((path, load_yaml(path)) for path in sorted(bundled.policies_dir().glob("*.yaml")))
-    return [PolicyInfo(data.get("name") or path.stem, data.get("description", ""), path) for path, data in loaded]
+    loaded = ((path, load_yaml(path)) for path in bundled.policies_dir().glob("*.yaml"))
+    found = [PolicyInfo(data.get("name") or path.stem, data.get("description", ""), path) for path, data in loaded]
+    return sorted(found, key=lambda one: one.name)
 
 
 def load_policy(
