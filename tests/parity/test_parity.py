@@ -91,9 +91,9 @@ def test_whole_tasks_equal_lm_eval(case: tuple[str, str], check: Any) -> None:
 def test_all_of_truthfulqa_equals_lm_eval_in_double_precision(
     stories: Subject, mirror: Path, tmp_path: Path, parity_lines: list[str], threads: Any
 ) -> None:
-    """Among 20,138 sums of up to a hundred log-probabilities, some around -300, lm-eval's own float32 is up to 9e-5
-    away from double precision and so is ours, on either side: four pairs part by 1.0e-4 to 1.1e-4. So all of the set
-    is held against lm-eval in double precision, and the first 150 documents, above, against its float32.
+    """Four of 20,138 answers, sums near -300 over a hundred tokens, are 1.0e-4 to 1.1e-4 from lm-eval's float32, which
+    is on average as far from double precision as ours is. So all of the set is held against lm-eval in double
+    precision, and its first 150 documents, above, against float32.
     """
     threads(1)
     question = Question(TRUTH, None, None)
