@@ -137,7 +137,7 @@ def test_data_set_opened_whole_shows_every_split(toy_mirror: Path):
 def test_task_written_in_python_reads_the_mirror(mirror: Path, no_network):
     loaded = load_tasks(TaskRequest((SuiteTask("squadv2"),), mirror=mirror))
     assert loaded.refs["squadv2"].n_docs == 1000
-    assert loaded.refs["squadv2"].config["class"]["function"] == "SQuAD2"
+    assert loaded.refs["squadv2"].config["class"]["function"] == "SquadV2"
 
 
 def test_hellaswag_loads_without_its_training_split(mirror: Path, no_network):
