@@ -166,15 +166,21 @@ def report(row: dict[str, Any]) -> str:
     )
 
 
-def main() -> None:
-    """Measure all workloads and print a line for each."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def workload_options(description: str | None) -> argparse.ArgumentParser:
+    """Return a parser that has what every measurement of workloads takes."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--mirror", type=Path, default=os.environ.get("TUNEBOARD_MIRROR", ROOT.parent / "shared/mirror")
     )
     parser.add_argument("--only", default="", help="workloads whose name starts so, with commas")
     parser.add_argument("--scale", type=float, default=1.0, help="share of the documents")
     parser.add_argument("--work", type=Path, default=ROOT / "results/bench", help="folder for models and results")
+    return parser
+
+
+def main() -> None:
+    """Measure all workloads and print a line for each."""
+    parser = workload_options(__doc__)
     args = parser.parse_args()
     args.mirror, args.device, args.dtype, args.environment = Path(args.mirror), "cpu", "float32", {}
     if not args.mirror.is_dir():

@@ -17,9 +17,7 @@ these tokens make up (2 operations per weight of a linear layer and token; atten
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -28,7 +26,17 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
-from cpu_vs_lm_eval import ADAPTERS, ROOT, WORKLOADS, Workload, check_equal, lm_eval_side, our_side, our_words
+from cpu_vs_lm_eval import (
+    ADAPTERS,
+    ROOT,
+    WORKLOADS,
+    Workload,
+    check_equal,
+    lm_eval_side,
+    our_side,
+    our_words,
+    workload_options,
+)
 from processes import import_seconds, run
 from small_llama import SHAPES, linear_weights, make_adapters, make_merged, make_model
 
@@ -137,13 +145,7 @@ def report(row: dict[str, Any]) -> str:
 
 def main() -> None:
     """Measure all workloads and print some lines for each."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--mirror", type=Path, default=os.environ.get("TUNEBOARD_MIRROR", ROOT.parent / "shared/mirror")
-    )
-    parser.add_argument("--only", default="", help="workloads whose name starts so, with commas")
-    parser.add_argument("--scale", type=float, default=1.0, help="share of the documents")
-    parser.add_argument("--work", type=Path, default=ROOT / "results/bench", help="folder for models and results")
+    parser = workload_options(__doc__)
     parser.add_argument("--gpu", action="store_true", help="the sizes and data type of a GPU")
     parser.add_argument("--shape", choices=sorted(SHAPES), help="of the model (default 29m; with --gpu, 8b)")
     parser.add_argument("--device", choices=["auto", "cpu"], help="cpu tries the sizes of a GPU on a CPU")

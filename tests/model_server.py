@@ -228,3 +228,12 @@ def serving(server: ModelServer) -> Iterator[ModelServer]:
         finally:
             http.shutdown()
             thread.join()
+
+
+def hurry(monkeypatch: Any) -> None:
+    """Let clients wait hardly at all before they ask again, and take no key from the machine's environment."""
+    from tuneboard.engines import json_server
+
+    monkeypatch.setattr(json_server, "_FIRST_WAIT_S", 0.01)
+    for name in json_server.KEYS:
+        monkeypatch.delenv(name, raising=False)

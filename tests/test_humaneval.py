@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
+from task_yaml import settings
 
 from tuneboard import sandbox, stats
 from tuneboard.errors import UsageError
@@ -133,19 +134,6 @@ def test_pass_at_k_is_estimated_without_bias_and_leaves_out_what_the_samples_do_
     assert scorer.pass_at_k(["tests"], [endings], 1) == {"pass@1": pytest.approx(0.4)}
     with pytest.raises(UsageError, match="pass@8 needs as many samples, the task drew 5; set `repeats`"):
         scorer.pass_at_k(["tests"], [endings], [8, 16])
-
-
-class _Names(yaml.SafeLoader):
-    """Reads `!function module.name` as the name."""
-
-
-_Names.add_constructor("!function", lambda loader, node: loader.construct_scalar(node).rpartition(".")[2])
-
-
-def settings(folder: Path, name: str) -> dict[str, Any]:
-    found = yaml.load((folder / f"{name}.yaml").read_text(), _Names)
-    included = settings(folder, found.pop("include").removesuffix(".yaml")) if "include" in found else {}
-    return {**included, **found}
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -10,7 +10,7 @@ from email.utils import formatdate
 from typing import Any
 
 import pytest
-from model_server import FakeModel, Fault, ModelServer, serving
+from model_server import FakeModel, Fault, ModelServer, hurry, serving
 
 from tuneboard.engines import json_server
 from tuneboard.engines.json_server import HttpOptions, JsonServer, ServerError
@@ -25,9 +25,7 @@ SECRET = "sk-verysecret0123456789"
 
 @pytest.fixture(autouse=True)
 def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(json_server, "_FIRST_WAIT_S", 0.01)
-    for name in json_server.KEYS:
-        monkeypatch.delenv(name, raising=False)
+    hurry(monkeypatch)
 
 
 @pytest.fixture

@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from model_server import FakeModel, Fault, ModelServer, Scored, serving
+from model_server import FakeModel, Fault, ModelServer, Scored, hurry, serving
 
-from tuneboard.engines import json_server
 from tuneboard.engines.json_server import HttpOptions
 from tuneboard.engines.openai import OpenAIEngine, ServerOptions, look_up
 from tuneboard.engines.protocol import Work
@@ -57,9 +56,7 @@ class RealModel:
 
 @pytest.fixture(autouse=True)
 def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(json_server, "_FIRST_WAIT_S", 0.01)
-    for name in json_server.KEYS:
-        monkeypatch.delenv(name, raising=False)
+    hurry(monkeypatch)
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import toy_mirror
-import yaml
+from task_yaml import settings
 
 from tuneboard import bundled, sandbox
 from tuneboard.config import SuiteTask
@@ -103,19 +103,6 @@ def test_record_scores_the_same_entity(theirs: Callable[[str, str, int], Any], t
         answers = [(-draw.random(), False) for _ in doc["entities"]]
         found, expected = mine.process_results(doc, answers), reference.process_results(doc, answers)
         assert found == pytest.approx({name: float(value) for name, value in expected.items()})
-
-
-class _Names(yaml.SafeLoader):
-    """Reads `!function module.name` as the name."""
-
-
-_Names.add_constructor("!function", lambda loader, node: loader.construct_scalar(node).rpartition(".")[2])
-
-
-def settings(folder: Path, name: str) -> dict[str, Any]:
-    found = yaml.load((folder / f"{name}.yaml").read_text(), _Names)
-    included = settings(folder, found.pop("include").removesuffix(".yaml")) if "include" in found else {}
-    return {**included, **found}
 
 
 @pytest.mark.parametrize("name", ["mbpp", "mbpp_instruct", "mbpp_plus", "mbpp_plus_instruct"])
