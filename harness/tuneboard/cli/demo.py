@@ -41,10 +41,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Make what is missing, evaluate, compare, gate and explain; exit code 2 if a result failed or is invalid."""
     started = time.monotonic()
-    # A model this small keeps two threads busy and no more; where others use the cores too, they wait for each other at
-    # every small operation, and should do so asleep.
+    # A model this small keeps two threads busy and no more.
     os.environ.setdefault("OMP_NUM_THREADS", str(min(2, os.cpu_count() or 1)))
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     prepare_libraries(args.debug)
     from tuneboard.demo import turn
     from tuneboard.demo.story import Findings, tell
