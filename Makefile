@@ -31,7 +31,8 @@ test-gpu:  ## run the same tests and those that depend on size with the vllm and
 	$(PYTHON) -m pytest -rs -m vllm $(PYTEST_ARGS)
 
 accept: install  ## run the long checks in full, then the simulation of gates and the benchmark
-	$(PYTHON) -m pytest -rs -m "accept and not vllm" $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -rs -m "accept and not alone and not vllm" -n logical --maxprocesses 4 --dist worksteal $(PYTEST_ARGS)
+	$(PYTHON) -m pytest -rs -m "accept and alone and not vllm" $(PYTEST_ARGS)
 	$(PYTHON) benchmarks/gate_simulation.py
 	$(PYTHON) benchmarks/cpu_vs_lm_eval.py
 

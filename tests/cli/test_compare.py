@@ -260,6 +260,7 @@ def fill_core(db: Path, names: list[str]) -> None:
 
 
 @pytest.mark.accept
+@pytest.mark.alone
 def test_nine_candidates_on_all_of_core_take_under_2_seconds_and_500_mb_without_torch(tmp_path: Path) -> None:
     db, names = tmp_path / "core.duckdb", ["base", *(f"c{i}" for i in range(9))]
     fill_core(db, names)

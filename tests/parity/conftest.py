@@ -2,39 +2,32 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from parity.sides import Subject
+from parity.sides import Note, Subject
 
-LINES: list[str] = []
+_PROPERTY = "parity"
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    if LINES:
+    """Print what the tests noted, wherever they ran: properties come with the reports of other processes too."""
+    reports = [report for kind in ("passed", "failed") for report in terminalreporter.stats.get(kind, [])]
+    notes = [value for report in reports for name, value in report.user_properties if name == _PROPERTY]
+    if notes:
         terminalreporter.section("parity with lm-eval")
-        for line in LINES:
-            terminalreporter.write_line(line)
-
-
-@pytest.fixture(scope="session")
-def parity_lines() -> list[str]:
-    """Lines for the summary."""
-    return LINES
+        for note in notes:
+            terminalreporter.write_line(note)
 
 
 @pytest.fixture
-def threads() -> Iterator[Any]:
-    """``threads(n)`` for one test: the larger model gains from a second one, the smaller loses."""
-    import torch
-
-    before = torch.get_num_threads()
-    yield lambda count: torch.set_num_threads(min(count, os.cpu_count() or 1))
-    torch.set_num_threads(before)
+def note(record_property: Callable[[str, object], None]) -> Note:
+    """``note(line)`` adds a line to the summary."""
+    return partial(record_property, _PROPERTY)
 
 
 def _adapter(base: Path, folder: Path, rank: int) -> Path:

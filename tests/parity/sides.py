@@ -5,13 +5,16 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from parity.mirror_patch import lm_eval_with_mirror
+
+#: Takes a line for the summary.
+Note = Callable[[str], None]
 
 
 @dataclass(frozen=True)

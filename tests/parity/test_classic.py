@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from parity.judging import LOGPROB_TOLERANCE, compare
-from parity.sides import Question, Subject, _tuneboard, lm_eval_side, tuneboard_side
+from parity.sides import Note, Question, Subject, _tuneboard, lm_eval_side, tuneboard_side
 
 from tuneboard.suites.mirror import Mirror
 
@@ -43,41 +43,34 @@ def _their_classic_tasks() -> Iterator[None]:
         yield
 
 
-def hold(subject: Subject, question: Question, mirror: Path, db: Path, lines: list[str]) -> None:
+def hold(subject: Subject, question: Question, mirror: Path, db: Path, note: Note) -> None:
     """Hold base and adapter against lm-eval, sample by sample."""
     mine = tuneboard_side(subject, question, mirror, db)
     for tuned in (False, True):
         theirs = lm_eval_side(subject, question, mirror, tuned)
         label = f"{subject.name}{' + adapter' if tuned else ''}"
         for task in theirs.samples:
-            lines.append(compare(task, mine[tuned], theirs, subject, tuned).line(f"{label}, {task}"))
+            note(compare(task, mine[tuned], theirs, subject, tuned).line(f"{label}, {task}"))
 
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("case", EVERYDAY)
-def test_a_few_documents_equal_lm_eval(
-    case: str, stories: Subject, mirror: Path, tmp_path: Path, parity_lines: list[str], threads: Any
-) -> None:
-    threads(1)
-    hold(stories, EVERYDAY[case], mirror, tmp_path / "classic.duckdb", parity_lines)
+def test_a_few_documents_equal_lm_eval(case: str, stories: Subject, mirror: Path, tmp_path: Path, note: Note) -> None:
+    hold(stories, EVERYDAY[case], mirror, tmp_path / "classic.duckdb", note)
 
 
 @pytest.mark.accept
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("case", IN_FULL)
-def test_many_documents_equal_lm_eval(
-    case: str, stories: Subject, mirror: Path, tmp_path: Path, parity_lines: list[str], threads: Any
-) -> None:
-    threads(1)
-    hold(stories, IN_FULL[case], mirror, tmp_path / "classic.duckdb", parity_lines)
+def test_many_documents_equal_lm_eval(case: str, stories: Subject, mirror: Path, tmp_path: Path, note: Note) -> None:
+    hold(stories, IN_FULL[case], mirror, tmp_path / "classic.duckdb", note)
 
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("limit", [6, pytest.param(500, marks=pytest.mark.accept)])
 def test_last_words_equal_lm_eval_up_to_the_rounding_of_log_probabilities(
-    limit: int, stories: Subject, mirror: Path, tmp_path: Path, threads: Any
+    limit: int, stories: Subject, mirror: Path, tmp_path: Path
 ) -> None:
-    threads(1)
     question = Question(("lambada_openai",), None, limit)
     mine = tuneboard_side(stories, question, mirror, tmp_path / "words.duckdb")[False]
     theirs = lm_eval_side(stories, question, mirror, False)
@@ -116,9 +109,8 @@ def samples(task: str, db: Path) -> list[Any]:
 
 
 @pytest.mark.timeout(600)
-def test_translations_score_as_sacrebleu_says(stories: Subject, mirror: Path, tmp_path: Path, threads: Any) -> None:
+def test_translations_score_as_sacrebleu_says(stories: Subject, mirror: Path, tmp_path: Path) -> None:
     sacrebleu = pytest.importorskip("sacrebleu")
-    threads(1)
     db = tmp_path / "wmt.duckdb"
     found = evaluated(stories, ["wmt22-de-en"], 6, mirror, db)["wmt22-de-en"]
     said = [sample["responses"][0] for sample in samples("wmt22-de-en", db)]
@@ -132,8 +124,7 @@ def test_translations_score_as_sacrebleu_says(stories: Subject, mirror: Path, tm
 
 
 @pytest.mark.timeout(600)
-def test_questions_and_pages_score_by_their_rules(stories: Subject, mirror: Path, tmp_path: Path, threads: Any) -> None:
-    threads(1)
+def test_questions_and_pages_score_by_their_rules(stories: Subject, mirror: Path, tmp_path: Path) -> None:
     db = tmp_path / "squad.duckdb"
     found = evaluated(stories, ["squadv2", "rotten_tomatoes"], 6, mirror, db)
     squad = samples("squadv2", db)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from parity.judging import LOGPROB_TOLERANCE, assert_metrics_equal, compare
-from parity.sides import Question, Subject, lm_eval_side, tuneboard_side
+from parity.sides import Note, Question, Subject, lm_eval_side, tuneboard_side
 
 MMLU = tuple(
     f"mmlu_{subject}"
@@ -49,15 +49,14 @@ IN_FULL = {
 
 
 @pytest.fixture
-def check(request: Any, mirror: Path, tmp_path: Path, parity_lines: list[str], threads: Any) -> Callable[..., None]:
+def check(request: Any, mirror: Path, tmp_path: Path, note: Note) -> Callable[..., None]:
     def run(name: str, question: Question) -> None:
-        threads(2 if name == "random29m" else 1)
-        hold_together(request.getfixturevalue(name), question, mirror, tmp_path / "parity.duckdb", parity_lines)
+        hold_together(request.getfixturevalue(name), question, mirror, tmp_path / "parity.duckdb", note)
 
     return run
 
 
-def hold_together(subject: Subject, question: Question, mirror: Path, db: Path, lines: list[str]) -> None:
+def hold_together(subject: Subject, question: Question, mirror: Path, db: Path, note: Note) -> None:
     ours = tuneboard_side(subject, question, mirror, db)
     answers: dict[bool, list[Any]] = {}
     for with_adapter in (False, True):
@@ -66,7 +65,7 @@ def hold_together(subject: Subject, question: Question, mirror: Path, db: Path, 
         assert mine.samples.keys() == theirs.samples.keys()
         label = f"{subject.name}{' + adapter' if with_adapter else ''}"
         for task in theirs.samples:
-            lines.append(compare(task, mine, theirs, subject, with_adapter).line(f"{label}, {task}"))
+            note(compare(task, mine, theirs, subject, with_adapter).line(f"{label}, {task}"))
         for group in theirs.metrics.keys() - theirs.samples.keys():
             assert_metrics_equal(group, mine.metrics[group], theirs.metrics[group])
         answers[with_adapter] = [s["responses"] for rows in mine.samples.values() for s in rows.values()]
@@ -89,19 +88,18 @@ def test_whole_tasks_equal_lm_eval(case: tuple[str, str], check: Any) -> None:
 @pytest.mark.accept
 @pytest.mark.timeout(3600)
 def test_all_of_truthfulqa_equals_lm_eval_in_double_precision(
-    stories: Subject, mirror: Path, tmp_path: Path, parity_lines: list[str], threads: Any
+    stories: Subject, mirror: Path, tmp_path: Path, note: Note
 ) -> None:
     """Four of 20,138 answers, sums near -300 over a hundred tokens, are 1.0e-4 to 1.1e-4 from lm-eval's float32, which
     is on average as far from double precision as ours is. So all of the set is held against lm-eval in double
     precision, and its first 150 documents, above, against float32.
     """
-    threads(1)
     question = Question(TRUTH, None, None)
     ours = tuneboard_side(stories, question, mirror, tmp_path / "parity.duckdb")
     for with_adapter in (False, True):
         exact = lm_eval_side(stories, question, mirror, with_adapter, dtype="float64")
         for task in TRUTH:
             report = compare(task, ours[with_adapter], exact, stories, with_adapter)
-            parity_lines.append(report.line(f"{stories.name}{' + adapter' if with_adapter else ''}, {task} in double"))
+            note(report.line(f"{stories.name}{' + adapter' if with_adapter else ''}, {task} in double"))
             assert report.requests > 3_000
             assert report.worst < LOGPROB_TOLERANCE

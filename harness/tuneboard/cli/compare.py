@@ -49,6 +49,7 @@ def run(args: argparse.Namespace) -> int:
     """Print the comparison; returns 2 if nothing valid is left to compare."""
     from tuneboard.cli.bases import open_baseline, stale_warnings
     from tuneboard.cli.files import write_records, write_text
+    from tuneboard.cli.process import load_numpy
     from tuneboard.compare import Plan, compare
     from tuneboard.report.comparison import comparison_json, comparison_rows
     from tuneboard.report.comparison_text import comparison_markdown, format_comparison
@@ -56,6 +57,7 @@ def run(args: argparse.Namespace) -> int:
     from tuneboard.report.tables import one_line
     from tuneboard.store.pairs import load_scores
 
+    load_numpy()
     chosen = _format(args)
     suite = _suite(args.suite)
     baseline = open_baseline(args.base, args.candidates)

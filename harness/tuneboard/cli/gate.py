@@ -57,7 +57,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Judge, write what was asked for, and return the verdict's exit code."""
     from tuneboard.cli.gating import gate_report
+    from tuneboard.cli.process import load_numpy
 
+    load_numpy()
     policy = _policy(args)
     summary = os.environ.get(SUMMARY_VARIABLE)
     wants_flips = bool(args.junit or args.markdown or summary)

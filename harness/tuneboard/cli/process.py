@@ -1,7 +1,8 @@
-"""What commands that run models do to their process: signals, and libraries that talk too much."""
+"""What commands do to their process: signals, libraries that talk too much, and threads that cost too much."""
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 import threading
@@ -40,3 +41,18 @@ def prepare_libraries(debug: bool) -> None:
     for name in ("lm_eval", "transformers", "datasets", "bitsandbytes", "peft", "huggingface_hub"):
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore")
+
+
+def load_numpy() -> None:
+    """Import numpy with one thread for its matrix products, whatever other libraries take.
+
+    Those of a comparison are small: waiting in a circle for them, a second thread costs a third of a second.
+    """
+    own = "OPENBLAS_NUM_THREADS" not in os.environ
+    if own:
+        os.environ["OPENBLAS_NUM_THREADS"] = "1"
+    try:
+        importlib.import_module("numpy")
+    finally:
+        if own:
+            del os.environ["OPENBLAS_NUM_THREADS"]

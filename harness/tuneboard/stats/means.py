@@ -169,7 +169,10 @@ def _random_signs(n: int, patterns: int, seed: int) -> Iterator[Signs]:
     for start in range(0, patterns, rows):
         count = min(rows, patterns - start)
         bits = np.unpackbits(random.integers(0, 256, (count, (n + 7) // 8), dtype=np.uint8), axis=1, count=n)
-        yield 1 - 2 * bits.astype(np.float32)
+        signs = bits.astype(np.float32)
+        signs *= -2
+        signs += 1
+        yield signs
 
 
 def _need(count: Any, what: str) -> None:
