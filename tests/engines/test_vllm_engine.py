@@ -15,6 +15,7 @@ from tuneboard.engines.loading import LoadOptions
 from tuneboard.engines.merged import PAIRS
 from tuneboard.engines.protocol import BASE, Answer, LoadsLate, Work
 from tuneboard.engines.transformers import TransformersEngine
+from tuneboard.engines.vllm_faults import WorkerLost
 from tuneboard.errors import EngineError, MissingExtra, ModelError
 from tuneboard.records import AdapterRef, ModelRef
 
@@ -27,6 +28,7 @@ class Stage:
     started: list[tuple[str, ...]] = []  # noqa: RUF012
     refuses: frozenset[str] = frozenset()
     dies_at: int | None = None
+    lives = 0  # workers that die, each at ``dies_at``
 
     def __init__(self, plan: Any, adapters: Mapping[str, AdapterRef], reader: Any) -> None:
         kind = type(self)
@@ -42,9 +44,9 @@ class Stage:
 
     def run(self, work: Sequence[Work]) -> Iterator[Answer]:
         for place, answer in enumerate(self.inner.run(work)):
-            if place == type(self).dies_at:
-                type(self).dies_at = None
-                raise EngineError("vLLM's worker process ended")
+            if place == type(self).dies_at and type(self).lives:
+                type(self).lives -= 1
+                raise WorkerLost("vLLM's worker process ended")
             yield answer
 
     def close(self) -> None:
@@ -168,17 +170,33 @@ def test_nothing_is_merged_into_quantized_weights(make: Callable[..., Any]) -> N
     assert "cannot be merged into quantized weights" in notes[0] and "transformers engine answers" in notes[0]
 
 
-def test_a_worker_that_died_fails_what_is_open_and_the_next_call_starts_anew(
-    make: Callable[..., Any], stage: type[Stage]
+def test_a_worker_that_died_is_replaced_and_asked_what_is_open(make: Callable[..., Any], stage: type[Stage]) -> None:
+    engine, notes = make("lora")
+    whole = ask(engine, BASE, "lora")
+    stage.dies_at, stage.lives = 3, 2
+    again = ask(engine, BASE, "lora")
+    assert again.keys() == whole.keys()
+    assert [one.response[0] for one in again.values()] == pytest.approx(
+        [one.response[0] for one in whole.values()], abs=1e-5
+    )
+    assert len(stage.started) == 3 and stage.most == 1
+    assert [note.split(": ")[1] for note in notes if "worker process ended" in note] == [
+        f"it is started again for {2 * len(PAIRS) - asked} of {2 * len(PAIRS)} requests" for asked in (3, 6)
+    ]
+    engine.close()
+
+
+@pytest.mark.parametrize(("dies_at", "answered"), [(0, 0), (1, 4)], ids=["at once", "again and again"])
+def test_workers_that_keep_dying_fail_what_is_open_and_the_next_call_starts_anew(
+    make: Callable[..., Any], stage: type[Stage], dies_at: int, answered: int
 ) -> None:
     engine, _ = make("lora")
     engine.start()
-    stage.dies_at = 3
+    stage.dies_at, stage.lives = dies_at, 4 if dies_at else 1
     found = ask(engine, BASE, "lora")
     failed = [answer for answer in found.values() if answer.response is None]
-    assert len(failed) == 2 * len(PAIRS) - 3 and "worker process ended" in failed[0].error
+    assert len(failed) == 2 * len(PAIRS) - answered and "worker process ended" in failed[0].error
     assert all(answer.response is not None for answer in ask(engine, BASE, "lora").values())
-    assert len(stage.started) == 2
     engine.close()
 
 

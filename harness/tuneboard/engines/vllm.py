@@ -21,6 +21,7 @@ from tuneboard.engines.protocol import BASE, Answer, EngineInfo, Notice, Work
 from tuneboard.engines.sampling import RuleBook
 from tuneboard.engines.tokens import Encoder, context_length
 from tuneboard.engines.vllm_adapters import Placement, place_files
+from tuneboard.engines.vllm_faults import WorkerLost
 from tuneboard.engines.vllm_host import Host, Plan, Reader, set_environment
 from tuneboard.engines.vllm_installed import dealt_gpus, device_name, installed_version, read_model, runs_on_cpu
 from tuneboard.engines.vllm_settings import VllmSettings, engine_arguments, environment, lora_needs
@@ -29,6 +30,8 @@ from tuneboard.records import AdapterRef, ModelRef
 
 #: The stage on which the base and the adapters that vLLM serves are loaded.
 _MAIN = ""
+#: How often a model is loaded again, within one call, because its worker process ended.
+_RESTARTS = 3
 
 
 class _Loaded(Protocol):
@@ -142,7 +145,22 @@ class VllmEngine:
             stages.setdefault(self._stage_of(item.candidate), []).append(item)
         # What is loaded goes first; what is asked for oftenest, last, and so stays for the next call.
         for stage in sorted(stages, key=lambda one: (one != self._stage, one == _MAIN)):
-            yield from guarded(stages[stage], self._run(stage, stages[stage]))
+            yield from guarded(stages[stage], self._persist(stage, stages[stage]))
+
+    def _persist(self, stage: str, work: Sequence[Work]) -> Iterator[Answer]:
+        """Replace a worker process that ended by another, which is asked what is open, as long as that leads on."""
+        left = {item.id: item for item in work}
+        for restarts in range(_RESTARTS + 1):
+            before = len(left)
+            try:
+                for answer in self._run(stage, list(left.values())):
+                    left.pop(answer.id, None)
+                    yield answer
+                return
+            except WorkerLost as lost:
+                if len(left) == before or restarts == _RESTARTS:
+                    raise
+                self.notice(f"{lost}: it is started again for {len(left)} of {len(work)} requests")
 
     def _run(self, stage: str, work: Sequence[Work]) -> Iterator[Answer]:
         try:

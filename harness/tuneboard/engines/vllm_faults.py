@@ -18,6 +18,10 @@ _UNKNOWN = ("are not supported for now", "failed to be inspected", "has no vllm 
 _NO_QUANTIZATION = ("unknown quantization method", "quantization method", "invalid choice")
 
 
+class WorkerLost(EngineError):
+    """A worker process of vLLM ended by itself, or was killed; another one can take its place."""
+
+
 def start_fault(ref: ModelRef, error: BaseException, log: ProcessLog, settings: VllmSettings) -> ModelError:
     """Say why vLLM did not start.
 
@@ -67,8 +71,8 @@ def run_fault(error: BaseException, log: ProcessLog) -> EngineError:
         )
     ended = type(error).__name__ in ("EngineDeadError", "WorkerEnded")
     cause = log.cause() or ("it was killed" if ended else first_line(error))
-    what = "vLLM's worker process ended" if ended else "vLLM failed"
-    return EngineError(f"{what} ({cause}); what was answered is kept, and the same command goes on from there")
+    kind, what = (WorkerLost, "vLLM's worker process ended") if ended else (EngineError, "vLLM failed")
+    return kind(f"{what} ({cause}); what was answered is kept, and the same command goes on from there")
 
 
 def first_line(error: BaseException) -> str:
