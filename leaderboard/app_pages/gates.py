@@ -14,7 +14,7 @@ from parts.data import cached, database
 from parts.drawing import FIT_WIDTH
 from parts.state import page_link, pick, put, value
 from parts.tables import show_table
-from parts.words import STATUS, harmless, literal
+from parts.words import STATUS, literal
 
 from tuneboard.store.overview import all_baselines
 from tuneboard.store.verdicts import VerdictRow, kept_verdicts
@@ -49,11 +49,9 @@ def _show_history(kept: Sequence[VerdictRow]) -> None:
     left, middle, right = st.columns(3)
     with left:
         policies = sorted({one.policy for one in kept})
-        policy = pick("Policy", "policy", [_ALL, *policies], format_func=harmless)
+        policy = pick("Policy", "policy", [_ALL, *policies])
     with middle:
-        candidate = pick(
-            "Candidate", "candidate", [_ALL, *sorted({one.candidate for one in kept})], format_func=harmless
-        )
+        candidate = pick("Candidate", "candidate", [_ALL, *sorted({one.candidate for one in kept})])
     with right:
         outcome = pick("Verdict", "verdict", [_ALL, *_OUTCOMES])
     found = [

@@ -34,7 +34,7 @@ def show() -> None:
     """Show the page."""
     db = data.database()
     candidates = {one.name: one for one in _candidates(db)}
-    name = state.pick("Candidate", "candidate", list(candidates), format_func=harmless)
+    name = state.pick("Candidate", "candidate", list(candidates))
     if name is None:
         st.info("No candidate was evaluated yet.")
         return

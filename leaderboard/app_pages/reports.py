@@ -10,7 +10,7 @@ from parts.charts import show_chart
 from parts.data import cached, database
 from parts.state import page_link, pick
 from parts.tables import show_table
-from parts.words import NOTHING, harmless, interval, literal, score
+from parts.words import NOTHING, interval, literal, score
 
 from tuneboard.errors import DataError
 from tuneboard.stats import Calibration
@@ -36,11 +36,11 @@ def main() -> None:
     db = database()
     left, right = st.columns(2)
     with left:
-        name = pick("Model", "model", [one.name for one in _candidates(db)], format_func=harmless)
+        name = pick("Model", "model", [one.name for one in _candidates(db)])
     cells = _evaluations(db, name) if name else []
     tasks = sorted({cell.task for cell in cells if cell.kind == "task" and cell.status == "done"})
     with right:
-        task = pick("Task", "task", tasks, format_func=harmless)
+        task = pick("Task", "task", tasks)
     if name is None or task is None:
         st.info("No task was evaluated yet.")
         return

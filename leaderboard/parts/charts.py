@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import streamlit as st
 
 from parts.tables import show_downloads
-from parts.words import STATUS
+from parts.words import STATUS, harmless
 
 if TYPE_CHECKING:
     import altair as alt
@@ -31,7 +31,8 @@ def show_chart(chart: alt.Chart, frame: pd.DataFrame, name: str, description: st
         name: What it is, in a few words; also names the files.
         description: What one sees in it, in a sentence or two.
     """
-    st.altair_chart(_Unchecked(chart), width="stretch", key=f"chart {name}", alt=description)  # type: ignore[arg-type]
+    alt_text = harmless(description)
+    st.altair_chart(_Unchecked(chart), width="stretch", key=f"chart {name}", alt=alt_text)  # type: ignore[arg-type]
     show_downloads(frame, f"{name} data")
 
 
@@ -42,4 +43,13 @@ class _Unchecked:
         self._chart = chart
 
     def to_dict(self) -> dict[str, Any]:
-        return dict(self._chart.to_dict(validate=False))
+        return dict(_visible(self._chart.to_dict(validate=False)))
+
+
+def _visible(part: Any) -> Any:
+    """Return a part of a chart with every text in it harmless: names of candidates and tasks are anybody's."""
+    if isinstance(part, str):
+        return harmless(part)
+    if isinstance(part, dict):
+        return {_visible(key): _visible(value) for key, value in part.items()}
+    return [_visible(value) for value in part] if isinstance(part, list) else part

@@ -12,7 +12,7 @@ import streamlit as st
 
 from parts.data import cached, note
 from parts.state import pick, pick_many
-from parts.words import harmless, literal
+from parts.words import literal
 from tuneboard.compare import CandidateComparison, Comparison, Plan, compare
 from tuneboard.errors import DataError
 from tuneboard.report.comparison import comparison_rows
@@ -63,14 +63,14 @@ def choose(db: Path) -> Chosen:
     names = sorted((one.name for one in known), key=lambda name: -under[name])
     left, right = st.columns([1, 2])
     with left:
-        base = pick("Base", "base", [*names, *(PREFIX + path.stem for path in list_baselines())], format_func=harmless)
+        base = pick("Base", "base", [*names, *(PREFIX + path.stem for path in list_baselines())])
     if base is None or not (others := _candidates(base, known)):
         st.info("There is one candidate alone; a comparison needs a base and another.")
         st.stop()
     mine = [one.name for one in known if one.name in others and one.base == base]
     first = [name for name in others if name in mine] or others
     with right:
-        chosen = pick_many("Candidates", "candidate", others, first[:_FIRST], format_func=harmless)
+        chosen = pick_many("Candidates", "candidate", others, first[:_FIRST])
     if not chosen:
         st.info("Choose candidates to compare with the base.")
         st.stop()

@@ -109,11 +109,11 @@ def _pick_names(db: Path) -> tuple[str, str] | None:
     places = st.columns(2)
     with places[0]:
         default = bases.get(tuned)
-        base = state.pick("Base", "base", list(bases), default=default, format_func=harmless) or ""
+        base = state.pick("Base", "base", list(bases), default=default) or ""
     with places[1]:
         # Its own candidates first, then all others.
         others = sorted((name for name in bases if name != base), key=lambda name: bases[name] != base)
-        candidate = state.pick("Candidate", "candidate", others, format_func=harmless) or ""
+        candidate = state.pick("Candidate", "candidate", others) or ""
     return base, candidate
 
 

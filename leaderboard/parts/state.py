@@ -13,7 +13,7 @@ from urllib.parse import urlencode
 
 import streamlit as st
 
-from parts.words import literal
+from parts.words import harmless, literal
 
 #: The page at the site's root.
 HOME = "leaderboard"
@@ -38,7 +38,7 @@ def pick(
         options: What can be chosen.
         default: Chosen unless the URL says otherwise; None: the first option.
         shape: What it looks like: ``st.selectbox`` or, for few short options, ``st.segmented_control``.
-        **widget: Further arguments of it.
+        **widget: Further arguments of it; without ``format_func``, options are shown as ``harmless`` text.
 
     Returns:
         The option, None where there are none.
@@ -48,6 +48,7 @@ def pick(
     asked = st.query_params.get(key)
     wanted = asked if asked in options else fallback
     _set(key, wanted)
+    widget.setdefault("format_func", harmless)
     shape(label, options, key=key, on_change=_changed, args=(key, fallback), disabled=not options, **widget)
     if asked is not None and asked not in options:
         _unknown(label, [asked], wanted)
@@ -62,7 +63,7 @@ def pick_many(label: str, key: str, options: Sequence[str], default: Sequence[st
         key: Name in the query string, and key of the widget.
         options: What can be chosen.
         default: Chosen unless the URL says otherwise; what is no option is left out.
-        **widget: Further arguments of ``st.multiselect``.
+        **widget: Further arguments of ``st.multiselect``, ``format_func`` as for ``pick``.
 
     Returns:
         The chosen ones, in the order in which they were chosen.
@@ -74,6 +75,7 @@ def pick_many(label: str, key: str, options: Sequence[str], default: Sequence[st
     # ``?key=`` stands for a choice of nothing.
     wanted = known if known or (key in st.query_params and not asked) else fallback
     _set(key, wanted)
+    widget.setdefault("format_func", harmless)
     st.multiselect(label, options, key=key, on_change=_changed, args=(key, fallback), disabled=not options, **widget)
     if unknown := [name for name in asked if name not in options]:
         _unknown(label, unknown, ", ".join(wanted) or "none")

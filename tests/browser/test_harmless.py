@@ -71,7 +71,7 @@ def refuse_harm(tab: Any) -> None:
     links = page.locator("a").evaluate_all("links => links.map(link => link.getAttribute('href') || '')")
     assert [link for link in links if "javascript:" in link.lower() or "evil.invalid" in link.split("?")[0]] == []
     text = page.locator("body").inner_text()
-    assert not {"\x1b", "\x07", "\u202e"} & set(text)
+    assert [line for line in text.splitlines() if {"\x1b", "\x07", "\u202e"} & set(line)] == []
     tab.refuse_errors()
 
 
