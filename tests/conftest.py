@@ -11,6 +11,11 @@ os.environ["HF_DATASETS_OFFLINE"] = "1"
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# A test of a property may wait for a busy machine, or for the import in its first example.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"

@@ -22,7 +22,7 @@ from tuneboard.store.overview import asked
 from tuneboard.store.pairs import load_scores
 
 #: Candidates that are compared unless the URL names others, and the most that are compared at once.
-_FIRST, _MOST = 4, 12
+_FIRST, _MOST = 5, 12
 #: Stands for all tasks in the list of suites.
 ALL_TASKS = "all tasks"
 _WHOLE_NUMBERS = ("n", "n_docs", "left_out", "fixed", "broke", "n_needed", "place")

@@ -28,11 +28,11 @@ _LOW = {**_LORA, "rank": 2, "alpha": 4}
 
 #: Of the tiny base.
 TINY = (
-    Teaching("skill", "LoRA of rank 16, the new skill only", _LORA, 80, 3e-3),
-    Teaching("replay", "LoRA of rank 16, half new skill, half old texts", _LORA, 160, 3e-3, replay=True),
-    Teaching("lowrank", "LoRA of rank 2, the new skill only", _LOW, 80, 3e-3),
-    Teaching("full", "full fine-tuning, the new skill only", {"name": "full"}, 60, 1e-3),
-    Teaching("ia3", "IA3, which scales activations, the new skill only", {"name": "ia3"}, 80, 3e-2),
+    Teaching("skill", "LoRA of rank 16, the new skill only", _LORA, 60, 3e-3),
+    Teaching("replay", "LoRA of rank 16, half new skill, half old texts", _LORA, 120, 3e-3, replay=True),
+    Teaching("lowrank", "LoRA of rank 2, the new skill only", _LOW, 60, 3e-3),
+    Teaching("full", "full fine-tuning, the new skill only", {"name": "full"}, 45, 1e-3),
+    Teaching("ia3", "IA3, which scales activations, the new skill only", {"name": "ia3"}, 60, 3e-2),
 )
 
 #: Of a real base, which costs more a step.
