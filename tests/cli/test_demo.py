@@ -99,6 +99,7 @@ def test_without_isolation_the_code_task_is_left_out(
 
 
 @pytest.mark.accept
+@pytest.mark.timeout(1500)
 def test_a_real_base_is_taught_on_small_real_data(
     stories260k: Path, mirror: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

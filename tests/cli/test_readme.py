@@ -48,6 +48,7 @@ def test_the_recipe_of_the_readme_has_ten_lines_and_trains(
 
 
 @pytest.mark.accept
+@pytest.mark.timeout(1500)
 def test_the_offline_way_of_the_readme_works_after_a_demo(
     blocks: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -63,7 +64,7 @@ tuneboard demo --quiet
 {data}
 {offline}"""
     done = subprocess.run(
-        ["sh", "-c", script], cwd=tmp_path, env=os.environ, capture_output=True, text=True, timeout=280, check=False
+        ["sh", "-c", script], cwd=tmp_path, env=os.environ, capture_output=True, text=True, timeout=1400, check=False
     )
     assert done.returncode == 0, done.stderr
     assert "demo_knowledge" in done.stdout
