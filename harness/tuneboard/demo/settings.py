@@ -45,7 +45,7 @@ REAL = (
 
 @dataclass(frozen=True, slots=True)
 class TinySettings:
-    """How base and candidates are made, chosen on seed 0; the figures in the README are of others."""
+    """How base and candidates are made; the base's values were chosen on seed 0."""
 
     vocab_size: int = 768
     hidden_size: int = 192
