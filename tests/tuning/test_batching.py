@@ -100,6 +100,28 @@ def test_documents_in_one_row_give_the_loss_and_gradients_of_documents_apart(tin
         torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.parametrize("lengths", [(20, 20, 20), (9, 17, 5, 30), (600, 40)])
+def test_documents_in_one_row_learn_in_bfloat16_nearly_what_they_learn_apart(
+    lengths: tuple[int, ...], tiny_model: MakeModel
+) -> None:
+    results = []
+    for one_row in (True, False):
+        model = AutoModelForCausalLM.from_pretrained(tiny_model())
+        layout = Layout("causal", 0, one_row=one_row, packed=one_row)
+        with by_document(model, max(lengths)) as works, summed_loss(model, "causal") as loss:
+            assert works
+            if not one_row:
+                model.set_attn_implementation("sdpa")
+            with torch.autocast("cpu", torch.bfloat16, enabled=one_row):
+                total = loss(model, collator(layout)(single_rows(documents(*lengths))))
+            total.backward()
+        gradients = torch.cat([weight.grad.flatten() for weight in model.parameters()])
+        results.append((total.item(), gradients))
+    (loss_in_row, in_row), (loss_apart, apart) = results
+    assert loss_in_row == pytest.approx(loss_apart, rel=2e-3)
+    assert torch.nn.functional.cosine_similarity(in_row, apart, dim=0) > 0.999
+
+
 def test_the_summed_loss_is_that_of_transformers(tiny_model: MakeModel) -> None:
     model = AutoModelForCausalLM.from_pretrained(tiny_model("gemma2_window")).eval()
     examples = documents(9, 17, 5)

@@ -34,6 +34,14 @@ def has_fast_bfloat16(device: torch.device) -> bool:
     return device.type == "cpu" and bool(torch.cpu._is_avx512_bf16_supported())
 
 
+def multiplied_in_bfloat16(tensor: torch.Tensor) -> bool:
+    """Say whether a product with this tensor, here and now, is one of bfloat16: by autocast, or by its own type."""
+    device = tensor.device.type
+    if torch.is_autocast_enabled(device):
+        return torch.get_autocast_dtype(device) == torch.bfloat16
+    return tensor.dtype == torch.bfloat16
+
+
 def choose_precision(spec: TrainingSpec, device: torch.device, parameters: int) -> Precision:
     """Return the precision of a training: the recipe's, or the one that is faster here."""
     if spec.precision != "auto":

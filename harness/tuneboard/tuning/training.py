@@ -20,6 +20,7 @@ from tuneboard.errors import DataError, OutOfMemory, UsageError
 from tuneboard.tuning.arguments import Settings, tensorboard, training_arguments
 from tuneboard.tuning.bases import Base
 from tuneboard.tuning.batching import Layout, pack, single_rows, steps_per_epoch
+from tuneboard.tuning.casting import converted_once
 from tuneboard.tuning.checkpoints import Checkpoint, WorkFolder, opened
 from tuneboard.tuning.encoding import Encoded, EncodingReport, EncodingRules, encode
 from tuneboard.tuning.isolation import by_document, keeps_apart
@@ -105,6 +106,7 @@ def _train(job: TrainingJob, place: WorkFolder, listener: TrainingListener) -> t
         stack.enter_context(trained_in(model, precision))
         stack.enter_context(_as_before(model))
         rows = _laid_out(job, model, train_rows, validation, stack, listener)
+        stack.enter_context(converted_once(model, precision))
         loss = stack.enter_context(summed_loss(model, job.base.kind))
         ready = _prepared(job, model, rows, encoding, listener)
         watch = _watch(ready, place, checkpoint, listener)
