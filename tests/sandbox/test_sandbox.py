@@ -134,6 +134,36 @@ def test_many_programs_keep_their_order(method: str) -> None:
     assert [outcome.passed for outcome in outcomes] == [i % 2 == 0 for i in range(12)]
 
 
+def test_an_answer_that_was_judged_is_not_run_again_but_one_without_a_verdict_is(
+    method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: list[str] = []
+
+    def execute(source: str, limits: Limits, way: str) -> sandbox.Outcome:
+        ran.append(source)
+        return process.execute(source, limits, method)
+
+    monkeypatch.setattr(sandbox, "isolation", lambda: Isolation(method, "asked for"))
+    monkeypatch.setattr(sandbox, "execute", execute)
+    monkeypatch.setattr(sandbox, "_judged", {})
+    passes, fails, leaves = "x = 'judged'", "assert 'judged' == 1", "import os\nos._exit(3)  # judged"
+
+    first = sandbox.run_samples([[passes, fails, passes], [leaves]])
+    second = sandbox.run_samples([[leaves], [passes], [fails]])
+
+    assert sorted(ran) == sorted([passes, fails, leaves, leaves])
+    assert [[each["status"] for each in row] for row in first] == [["passed", "failed", "passed"], ["crashed"]]
+    assert second == [first[1], [first[0][0]], [first[0][1]]]
+
+
+def test_what_is_remembered_of_answers_has_an_end(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sandbox, "_judged", {})
+    monkeypatch.setattr(sandbox, "_MOST_JUDGED", 3)
+    for program in ("a = 1", "b = 1", "c = 1", "d = 1"):
+        assert sandbox.run_samples([[program, "a = 1"]]) == [[{"status": "passed", "reason": ""}] * 2]
+        assert len(sandbox._judged) <= 3
+
+
 def test_nothing_to_run_needs_no_isolation(no_isolation: None) -> None:
     assert run_programs([]) == []
 

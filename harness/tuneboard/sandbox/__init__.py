@@ -55,7 +55,10 @@ __all__ = [
 #: What a program may use unless said otherwise.
 DEFAULT_LIMITS = Limits()
 _TOOLS: dict[Method, str] = {"bubblewrap": "bwrap", "unshare": "unshare"}
+#: Programs, of some kilobytes each, whose outcomes are kept at most.
+_MOST_JUDGED = 10_000
 _unsafe = False
+_judged: dict[str, Outcome] = {}
 
 
 def allow_unsafe(flag: bool) -> None:
@@ -138,7 +141,8 @@ def run_samples(programs: Sequence[Sequence[str]]) -> list[list[dict[str, str]]]
     """Run the programs that were made of the answers to problems, and say how each ended, as a stored sample keeps it.
 
     Args:
-        programs: Per problem, one whole program per answer. Answers are often the same text, which runs once.
+        programs: Per problem, one whole program per answer. Answers are often the same text, of one candidate and of
+            several: what has passed or failed in this process is not run again, what ran out of time or memory is.
 
     Returns:
         The same lists of ``{"status": Status, "reason": str}``.
@@ -146,9 +150,13 @@ def run_samples(programs: Sequence[Sequence[str]]) -> list[list[dict[str, str]]]
     Raises:
         SandboxError: Nothing isolates them here, and ``allow_unsafe`` was not called.
     """
-    distinct = list(dict.fromkeys(program for each in programs for program in each))
+    distinct = [one for one in dict.fromkeys(program for each in programs for program in each) if one not in _judged]
     outcomes = dict(zip(distinct, run_programs(distinct), strict=True))
-    return [[{"status": outcomes[one].status, "reason": outcomes[one].reason} for one in each] for each in programs]
+    ended = [[outcomes.get(one) or _judged[one] for one in each] for each in programs]
+    if len(_judged) + len(outcomes) > _MOST_JUDGED:
+        _judged.clear()
+    _judged.update({one: outcome for one, outcome in outcomes.items() if outcome.status in ("passed", "failed")})
+    return [[{"status": outcome.status, "reason": outcome.reason} for outcome in each] for each in ended]
 
 
 def _method(unsafe: bool) -> Method:
