@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,7 +54,7 @@ def load_family(ref: ModelRef, options: LoadOptions, family: Family) -> tuple[An
         tokenizer = transformers.AutoTokenizer.from_pretrained(ref.id, **common)
         auto = getattr(transformers, family.auto)
         # What is missing is drawn at random; whoever loads a model does not want the seed of others moved by it.
-        with torch.random.fork_rng(devices=[]), _silent():
+        with torch.random.fork_rng(devices=[]), loading.quiet_transformers():
             model, report = auto.from_pretrained(ref.id, output_loading_info=True, **arguments)
     except MemoryError as error:
         raise ModelError(f"{ref.id} does not fit into memory; try --dtype bfloat16 or --quantization 4bit") from error
@@ -67,16 +65,3 @@ def load_family(ref: ModelRef, options: LoadOptions, family: Family) -> tuple[An
     else:
         model = model.to(device)
     return model.eval(), tokenizer, tuple(sorted(report["missing_keys"]))
-
-
-@contextmanager
-def _silent() -> Iterator[None]:
-    """Keep transformers from printing a table of what is missing: callers decide what that means."""
-    from transformers.utils import logging as hf_logging
-
-    before = hf_logging.get_verbosity()
-    hf_logging.set_verbosity_error()
-    try:
-        yield
-    finally:
-        hf_logging.set_verbosity(before)

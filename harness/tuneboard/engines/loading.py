@@ -117,6 +117,19 @@ def attach_adapter(model: Any, name: str, adapter: AdapterRef) -> Any:
 
 
 @contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Keep transformers from reporting: callers say what matters, and a table of what is missing is not it."""
+    from transformers.utils import logging as hf_logging
+
+    before = hf_logging.get_verbosity()
+    hf_logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        hf_logging.set_verbosity(before)
+
+
+@contextmanager
 def adapter_faults(adapter: AdapterRef) -> Iterator[None]:
     """Within it, what libraries raise over an adapter's files becomes one line.
 

@@ -37,14 +37,15 @@ def find_policy(name_or_path: str) -> Path:
         UnknownName: No policy is called so.
         UsageError: There is no such file.
     """
+    shipped = {path.stem: path for path in bundled.policies_dir().glob("*.yaml")}
+    known = ", ".join(sorted(shipped))
     if name_or_path.endswith((".yaml", ".yml")):
         path = Path(name_or_path).expanduser()
         if not path.is_file():
-            raise UsageError(f"no policy file at {path}; give a YAML file, or the shipped policy: quick")
+            raise UsageError(f"no policy file at {path}; give a YAML file, or a shipped policy: {known}")
         return path
-    shipped = {path.stem: path for path in bundled.policies_dir().glob("*.yaml")}
     if name_or_path not in shipped:
-        raise UnknownName("policy", name_or_path, shipped, "known policies: " + ", ".join(sorted(shipped)))
+        raise UnknownName("policy", name_or_path, shipped, f"known policies: {known}")
     return shipped[name_or_path]
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from tuneboard.engines.loading import quiet_transformers
 from tuneboard.engines.memory import is_out_of_memory
 from tuneboard.engines.tokens import context_length
 from tuneboard.errors import DataError, OutOfMemory, UsageError
@@ -77,7 +78,7 @@ def train(job: TrainingJob, listener: TrainingListener) -> tuple[Any, Trained]:
     recipe = job.recipe
     identity = recipe_fingerprint(recipe, job.data.report.sha256, recipe.base.sha256)
     device = next(job.base.model.parameters()).device
-    with opened(job.folder, identity, recipe.name) as place, deterministic(device), _quiet():
+    with opened(job.folder, identity, recipe.name) as place, deterministic(device), quiet_transformers():
         try:
             return _train(job, place, listener)
         except (RuntimeError, MemoryError) as error:
@@ -251,19 +252,6 @@ def _as_before(model: Any) -> Iterator[None]:
             model.config.use_cache = cache
         if getattr(model, "is_gradient_checkpointing", False):
             model.gradient_checkpointing_disable()
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep libraries from writing between the lines of progress."""
-    from transformers.utils import logging as hf_logging
-
-    before = hf_logging.get_verbosity()
-    hf_logging.set_verbosity_error()
-    try:
-        yield
-    finally:
-        hf_logging.set_verbosity(before)
 
 
 def _release(trainer: StageTrainer) -> None:
