@@ -42,7 +42,7 @@ def test_scores_and_texts_equal_those_of_a_plain_forward_pass(
     lines: list[str] = []
     engine, reference = make_engine(folder, notice=lines.append), plain(folder)
     engine.encoder.max_length = reference.max_length
-    engine.budget.row_tokens, engine.budget.min_extend, engine.rows = 70, 8, 3
+    engine.budget.row_tokens, engine.budget.min_extend, engine.rows, engine.most_rows = 70, 8, 3, 3
     pairs = pairs[::2]
     scored = ask(engine, "loglikelihood", pairs)
     for (context, continuation), answer in zip(pairs, scored, strict=True):

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 
+from tuneboard.engines import generation
 from tuneboard.engines.protocol import Work
 
 BLOCK = "Question: How much is 12 + 30? Answer: 42. "
@@ -37,15 +38,36 @@ def test_ragged_prompts_continue_as_one_at_a_time(
 ) -> None:
     base = tiny_model("llama")
     engine, reference = make_engine(base), plain(base)
-    engine.rows, engine.budget.row_tokens, engine.budget.min_extend = rows, row_tokens, 4
+    engine.rows = engine.most_rows = rows
+    engine.budget.row_tokens, engine.budget.min_extend = row_tokens, 4
     settings = {"until": ["zzz"], "max_gen_toks": 14}
     assert texts(engine, ask, settings) == [reference.greedy(prompt, 14) for prompt in PROMPTS]
+
+
+@pytest.mark.parametrize(("room", "expected"), [(1 << 30, 20), (1, 3), (0, 3)])
+def test_small_models_generate_more_texts_at_a_time(
+    room: int, expected: int, tiny_model: Any, make_engine: Any, ask: Any, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(generation, "_ROOM", room)
+    engine = make_engine(tiny_model("llama"))
+    engine.rows, engine.most_rows, together = 3, 20, [0]
+    inner = engine.model.model
+    forward = inner.forward
+
+    def counting(*arguments: Any, **more: Any) -> Any:
+        out = forward(*arguments, **more)
+        together[0] = max(together[0], len(out[0]))
+        return out
+
+    monkeypatch.setattr(inner, "forward", counting)
+    answers = texts(engine, ask, {"until": [], "max_gen_toks": 6}, [f"Story {i} of" for i in range(40)])
+    assert len(answers) == 40 and together[0] == expected
 
 
 def test_one_batch_may_mix_lengths_of_generation(tiny_model: Any, make_engine: Any, plain: Any, ask: Any) -> None:
     base = tiny_model("llama")
     engine, reference = make_engine(base), plain(base)
-    engine.rows = 4
+    engine.rows = engine.most_rows = 4
     arguments = [(prompt, {"until": [], "max_gen_toks": 1 + 4 * i}) for i, prompt in enumerate(PROMPTS)]
     answers = ask(engine, "generate_until", arguments)
     expected = [reference.greedy(prompt, settings["max_gen_toks"]) for prompt, settings in arguments]
@@ -98,14 +120,15 @@ def test_the_eos_token_ends_a_text(tiny_model: Any, make_engine: Any, plain: Any
     assert texts(engine, ask, {"until": [], "max_gen_toks": 12}, ["Once upon a time"]) == [expected]
 
 
+@pytest.mark.parametrize("most_rows", [8, 64])
 @pytest.mark.parametrize("fails_at", [{0}, {4}, {0, 5, 6}])
 def test_a_full_memory_halves_the_batch_and_changes_no_text(
-    fails_at: set[int], tiny_model: Any, make_engine: Any, plain: Any, ask: Any, monkeypatch: Any
+    fails_at: set[int], most_rows: int, tiny_model: Any, make_engine: Any, plain: Any, ask: Any, monkeypatch: Any
 ) -> None:
     base = tiny_model("llama")
     lines: list[str] = []
     engine, reference = make_engine(base, notice=lines.append), plain(base)
-    engine.rows, engine.budget.row_tokens = 8, 256
+    engine.rows, engine.most_rows, engine.budget.row_tokens = 8, most_rows, 256
     inner = engine.model.model
     forward, calls = inner.forward, [0]
 
@@ -144,7 +167,7 @@ def test_a_sampled_text_depends_on_its_seed_and_not_on_its_batch(tiny_model: Any
     engine = make_engine(tiny_model("llama"))
 
     def run(works: list[Work], rows: int) -> dict[int, Any]:
-        engine.rows = rows
+        engine.rows = engine.most_rows = rows
         return {answer.id: answer.response for answer in engine.run(works)}
 
     works = [Work(i, "", "generate_until", (PROMPTS[i % 5], SAMPLED), seed=100 + i) for i in range(10)]

@@ -21,6 +21,8 @@ from tuneboard.errors import OutOfMemory
 
 #: Rows grow their key-value buffers by this many tokens at a time.
 _GROW = 128
+#: Bytes of keys and values up to which more rows than the usual number are taken.
+_ROOM = 256 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,11 +85,16 @@ class Generator:
         tokenizer: Its tokenizer.
         budget: Tokens of a prefill pass; halved when memory runs out.
         rows: Texts generated at the same time; halved when memory runs out.
-        notice: Told about that.
+        most_rows: As many are taken where their keys and values are small: then a step costs about the same, however
+            many rows it has.
+        notice: Told about halved rows.
     """
 
-    def __init__(self, model: TreeModel, tokenizer: Any, budget: Budget, rows: int, notice: Notice) -> None:
-        self.model, self.tokenizer, self.budget, self.rows, self.notice = model, tokenizer, budget, rows, notice
+    def __init__(
+        self, model: TreeModel, tokenizer: Any, budget: Budget, rows: int, most_rows: int, notice: Notice
+    ) -> None:
+        self.model, self.tokenizer, self.budget, self.notice = model, tokenizer, budget, notice
+        self.rows, self.most_rows = rows, max(rows, most_rows)
 
     def generate(self, prompts: Sequence[Prompt], order: Sequence[int]) -> Iterator[Generated]:
         """Generate all texts, yielding each as it ends.
@@ -109,6 +116,7 @@ class Generator:
                 if self.rows == 1 and self.budget.row_tokens <= 16:
                     raise OutOfMemory("out of memory with one text at a time; try --quantization 4bit") from error
                 self.rows, self.budget.row_tokens = max(1, self.rows // 2), max(16, self.budget.row_tokens // 2)
+                self.most_rows = self.rows
                 self.notice(f"out of memory: going on with {self.rows} texts at a time")
             del batch
             self.model.crop(0)
@@ -121,6 +129,7 @@ class _Batch:
     def __init__(self, owner: Generator, prompts: list[tuple[int, Prompt]], order: Sequence[int]) -> None:
         self.model, self.tokenizer = owner.model, owner.tokenizer
         self.state = RowState(min(owner.rows, len(prompts)))
+        self.most_rows = min(owner.most_rows, len(prompts))
         self.layers: list[RowLayer] = []
         self.rows: list[Row] = []
         self.computed = 0
@@ -170,12 +179,21 @@ class _Batch:
         stack = self.model.cache.layers
         if not self.layers:
             self.layers = [RowLayer(self.state) for _ in stack]
+            self.state.limit = max(self.state.limit, min(self.most_rows, _ROOM // self._row_bytes()))
         at, length = len(self.rows), len(cached)
         needed = -(-(length + prompt.max_new_tokens) // _GROW) * _GROW
         for layer, source in zip(self.layers, stack, strict=True):
             layer.admit(at, source.keys[0][:, cached], source.values[0][:, cached], needed)
         generator = torch.Generator().manual_seed(prompt.seed) if prompt.rules.do_sample else None
         self.rows.append(Row(index, prompt, generator))
+
+    def _row_bytes(self) -> int:
+        """Bytes of keys and values of the longest row."""
+        longest = max(len(prompt.tokens) + prompt.max_new_tokens for _, prompt in self.prompts)
+        token: int = sum(
+            part[0][:, :1].nbytes for layer in self.model.cache.layers for part in (layer.keys, layer.values)
+        )
+        return token * (self.model.root + longest)
 
     def _length(self, row: Row) -> int:
         """Cached tokens of a row, which is also the place of its newest one."""
