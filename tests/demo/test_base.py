@@ -79,11 +79,15 @@ def test_a_killed_training_goes_on_to_the_same_bytes(
     tmp_path: Path, base: Path, world: World, fast: TinySettings, listener: Callable[..., Any]
 ) -> None:
     def stop(what: str) -> None:
-        if what.endswith("3"):
+        if what.endswith(places.pop(0)):
             raise KeyboardInterrupt
 
+    places = ["1"]
+    with pytest.raises(KeyboardInterrupt, match="run the same command again: the base begins anew"):
+        make_base(tmp_path, world, fast, listener(stop))
+    places = ["-", "-", "3"]
     before = torch.random.get_rng_state()
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt, match="run the same command again: the base goes on from its last"):
         make_base(tmp_path, world, fast, listener(stop))
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.pt"]
     goes_on = listener()

@@ -129,7 +129,11 @@ class _Table:
         refused = [one for one in info.refused if one.task in self.places] + self.refused[info.name]
         reason = info.reason
         if reason is None and not judged:
-            reason = refused[0].reason if refused else "nothing was evaluated that the base was evaluated on"
+            reason = (
+                refused[0].reason
+                if refused
+                else "none of these tasks has results of both it and the base; tuneboard evaluate gives them"
+            )
         return CandidateComparison(
             name=info.name,
             applied=info.applied,

@@ -44,11 +44,19 @@ def make_base(folder: Path, world: World, settings: TinySettings, listener: Tune
         world: What it reads.
         settings: How large, how long.
         listener: Told how it goes.
+
+    Raises:
+        KeyboardInterrupt: Says how the same call goes on.
     """
     tokenizer = make_tokenizer(world, settings)
     with _seeded(world.seed):
         training = _new(tokenizer, training_blocks(world, tokenizer, settings), settings)
-        _fit(training, settings, folder / _CHECKPOINT, listener)
+        try:
+            _fit(training, settings, folder / _CHECKPOINT, listener)
+        except KeyboardInterrupt as interrupt:
+            kept = (folder / _CHECKPOINT).exists()
+            goes_on = "goes on from its last checkpoint" if kept else "begins anew, since there is no checkpoint yet"
+            raise KeyboardInterrupt(f"run the same command again: the base {goes_on}") from interrupt
     model = training.model.eval()
     model.generation_config.max_new_tokens = settings.context // 4
     model.save_pretrained(folder)

@@ -18,6 +18,7 @@ from tuneboard.demo.settings import TinySettings
 from tuneboard.errors import MissingExtra, StoreError
 from tuneboard.records import Candidate, ModelRef, fingerprint
 from tuneboard.store import queries
+from tuneboard.store.database import reading
 from tuneboard.store.writes import Store
 from tuneboard.tuning.unwritten import write_fault
 
@@ -62,10 +63,13 @@ def turn(db: Path, listener: TuneListener) -> Iterator[Path]:
         listener: Told if there is something to wait for.
 
     Raises:
-        StoreError: The folder cannot be written.
+        StoreError: The folder cannot be written, or the file is no database of ours.
     """
     from filelock import FileLock, Timeout
 
+    if db.exists():
+        with reading(db):  # training takes minutes, and what is wrong with the file is known now
+            pass
     folder = db.parent / "demo"
     with _writable(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -241,6 +245,7 @@ def _make_world(place: Path, seed: int, settings: TinySettings) -> None:
 
 def _make_base(place: Path, seed: int, settings: TinySettings, listener: TuneListener) -> None:
     finished, building = place / "base", place / ".base"
+    listener.begin("tiny-base", 1, len(settings.candidates) + 1)
     if finished.is_dir():
         return
     from transformers.utils import logging as hf_logging
@@ -250,7 +255,6 @@ def _make_base(place: Path, seed: int, settings: TinySettings, listener: TuneLis
 
     hf_logging.disable_progress_bar()
     building.mkdir(exist_ok=True)
-    listener.begin("tiny-base", 1, len(settings.candidates) + 1)
     make_base(building, make_world(seed), settings, listener)
     building.rename(finished)
 

@@ -20,7 +20,7 @@ _NEW = "math adds; subtraction takes away, which the base has seen in bare equat
 _FORGOT = (
     "What to see here: by its score on the new skill alone, {forgot} would be praised. What training on nothing else "
     "did to the rest shows only where the rest is asked too: it was overwritten, which is called forgetting. {passed} "
-    "did not pay that price."
+    "kept the rest, within the margin."
 )
 _ALL_FORGOT = "What to see here: {forgot} forgot what the base could, and no candidate is without fault."
 _NONE_FORGOT = (
@@ -127,7 +127,18 @@ def _kept_rules(rules: Sequence[Json]) -> str:
     worst = min(guards, key=lambda rule: float(rule["bound"]))
     lost = max(0.0, -worst["bound"])
     kept = f"no guard can have lost more than {_points(lost)} points ({_short(worst['task'])}; 95 % sure)"
-    return "; ".join([*gained, f"{kept}, {_points(worst['margin'])} may be lost"])
+    return "; ".join(
+        [*gained, f"{kept}, {_points(worst['margin'])} may be lost", *map(_decline, filter(_declined, guards))]
+    )
+
+
+def _declined(rule: Json) -> bool:
+    return "declined within the margin" in (rule["reason"] or "")
+
+
+def _decline(rule: Json) -> str:
+    moved = f"from {_percent(rule['base'])} to {_percent(rule['candidate'])} %"
+    return f"{_short(rule['task'])} likely declined, {moved}, within that"
 
 
 def _example(found: Findings) -> Iterator[str]:

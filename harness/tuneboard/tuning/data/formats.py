@@ -43,6 +43,9 @@ ACCEPTED = (
 
 _OPTIONAL = ("input", "text_pair")
 
+#: Where a recipe names columns.
+_BESIDE = "in data.sources, beside the path:"
+
 #: The field that a template writes, so that no column need hold it.
 _WRITTEN = {"completion": "prompt", "label": "text", "text": "text"}
 
@@ -134,12 +137,13 @@ def check_kind(kind: ModelKind, row_format: RowFormat, name: str) -> None:
         raise UsageError(
             f"{name} is in the format {row_format}, and kind: classification learns labels; expected columns "
             "text + label (or sentence, sentence1 + sentence2, premise + hypothesis); "
-            "name yours with columns: {text: ..., label: ...}"
+            f"name yours {_BESIDE} columns: {{text: ..., label: ...}}"
         )
     if kind == "seq2seq" and row_format in ("text", "chat"):
         raise UsageError(
             f"{name} is in the format {row_format}, and kind: seq2seq learns to answer a prompt; expected prompt + "
-            "completion, instruction + output or text + label; name yours with columns: {prompt: ..., completion: ...}"
+            "completion, instruction + output or text + label; "
+            f"name yours {_BESIDE} columns: {{prompt: ..., completion: ...}}"
         )
 
 
@@ -206,11 +210,11 @@ def _unknown_format(table: Table, spec: SourceSpec) -> DataError:
         wanted = [" or ".join(names) for field, names in FIELDS[spec.format].items() if field not in _OPTIONAL]
         return DataError(
             f"{table.name} has the columns {_listed(table)}; the format {spec.format} needs {' and '.join(wanted)}; "
-            "name yours with columns: {FIELD: COLUMN}"
+            f"name yours {_BESIDE} columns: {{FIELD: COLUMN}}"
         )
     return DataError(
         f"{table.name} has the columns {_listed(table)}, which are no known format; expected {ACCEPTED}; "
-        "name yours with columns: {prompt: COLUMN, completion: COLUMN}, or write the prompt with template"
+        f"name yours {_BESIDE} columns: {{prompt: COLUMN, completion: COLUMN}}, or write the prompt with template"
     )
 
 
