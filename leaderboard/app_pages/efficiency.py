@@ -184,7 +184,7 @@ def _show_table(rows: pd.DataFrame, task: str) -> None:
         frame,
         f"efficiency on {task}",
         {
-            "candidate": config.TextColumn(pinned=True),
+            "candidate": config.TextColumn(pinned=True, width=150),
             "machine": config.TextColumn("measured on"),
             "score": config.NumberColumn(task, format="%.4f"),
             "low": config.NumberColumn("95 % low", format="%.4f"),

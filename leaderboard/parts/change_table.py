@@ -95,6 +95,7 @@ def _columns() -> dict[str, Any]:
     return {
         **{name: config.NumberColumn(format=form, help=help_) for name, (form, help_) in numbers.items()},
         "task": config.TextColumn(pinned=True),
-        "see fixed": config.LinkColumn("", display_text="see fixed", width="small"),
-        "see broke": config.LinkColumn("", display_text="see broke", width="small"),
+        "filter": config.TextColumn(width=95),
+        "see fixed": config.LinkColumn("", display_text="see fixed", width=65),
+        "see broke": config.LinkColumn("", display_text="see broke", width=68),
     }

@@ -6,7 +6,7 @@ import streamlit as st
 
 _STYLE = """
 <style>
-  .stMainBlockContainer { padding: 4.2rem 2rem 3rem 2rem; max-width: 1340px; }
+  .stMainBlockContainer { padding: 4.2rem 2rem 3rem 2rem; max-width: 1400px; }
   .stMainBlockContainer h1 { padding: 0 0 0.2rem 0; }
   .stMainBlockContainer h2 { padding: 0.6rem 0 0.2rem 0; }
   .stMainBlockContainer h3 { padding: 0.4rem 0 0.1rem 0; }
