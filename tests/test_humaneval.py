@@ -109,7 +109,8 @@ def test_the_same_program_runs_once(scorer, monkeypatch) -> None:
     real = sandbox.run_programs
     monkeypatch.setattr(sandbox, "run_programs", lambda sources: ran.extend(sources) or real(sources))
 
-    endings = scorer.run_completions([["    return 2 * x\n"] * 5], TOYS[:1])
+    # No other test has this answer: what was judged in this process before is not run again.
+    endings = scorer.run_completions([["    return 2 * x  # once\n"] * 5], TOYS[:1])
 
     assert len(ran) == 1
     assert [ending["status"] for ending in endings[0]] == ["passed"] * 5
