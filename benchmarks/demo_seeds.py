@@ -1,6 +1,6 @@
 """What ``tuneboard demo`` comes to on fresh seeds, each a world, a base and candidates of its own.
 
-    python benchmarks/demo_seeds.py                     seeds 11, 12, 13; about four minutes each on two cores
+    python benchmarks/demo_seeds.py                     seeds 11, 12, 13; some three minutes each on two quiet cores
     python benchmarks/demo_seeds.py 14 15 --json o.json
 
 For each seed, in a folder of its own: the scores of base and candidates, the gate's verdicts, and what it took. Then

@@ -1,4 +1,4 @@
-"""Trains the demo's base model: seeded, under a minute on two cores; one that is killed goes on from its checkpoint."""
+"""Trains the demo's base model: seeded, in about a minute on two cores; killed, it goes on from its checkpoint."""
 
 from __future__ import annotations
 
