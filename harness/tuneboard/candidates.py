@@ -32,7 +32,7 @@ _LABELS = "labels.json"
 _ADAPTER_WEIGHTS = "adapter_model.safetensors"
 _PICKLES = ("*.bin", "*.pt", "*.pth")
 #: What torch calls the data types that a config may name.
-_DTYPES = ("float32", "bfloat16", "float16")
+_DTYPES = ("float32", "bfloat16", "float16", "float64")
 
 
 def resolve_model(ref: ModelRef, allow_pickle: bool = False) -> ModelRef:

@@ -51,7 +51,7 @@ class ModelRef:
     revision: str | None = None
     """Commit, tag or branch on the hub; None for a local path or the default branch."""
     dtype: str = "auto"
-    """``auto`` (as stored), ``float32``, ``bfloat16`` or ``float16``."""
+    """``auto`` (as stored), ``float32``, ``bfloat16``, ``float16`` or ``float64``."""
     quantization: str | None = None
     """``4bit``, ``8bit`` or None."""
     sha256: str = ""

@@ -108,7 +108,9 @@ def test_a_tokenizer_that_is_missing(copy: Path) -> None:
 
 @pytest.mark.parametrize("dtype", ["float8", "int8", "", "torch.float32"])
 def test_an_unknown_dtype(dtype: str, copy: Path) -> None:
-    refused(lambda: load(copy, dtype=dtype), "dtype '.*' is unknown; expected auto, float32, bfloat16, float16")
+    refused(
+        lambda: load(copy, dtype=dtype), "dtype '.*' is unknown; expected auto, float32, bfloat16, float16, float64"
+    )
     refused(lambda: resolve_model(ModelRef(str(copy), dtype=dtype)), "dtype '.*' is unknown")
 
 
@@ -117,6 +119,7 @@ def test_dtypes_are_honoured(copy: Path) -> None:
 
     assert next(load(copy)[0].parameters()).dtype == torch.float32
     assert next(load(copy, dtype="bfloat16")[0].parameters()).dtype == torch.bfloat16
+    assert next(load(copy, dtype="float64")[0].parameters()).dtype == torch.float64
 
 
 def test_an_unknown_quantization(copy: Path) -> None:

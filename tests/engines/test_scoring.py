@@ -151,6 +151,13 @@ def test_other_errors_are_not_taken_for_a_full_memory(tree: TreeModel, requests:
         list(TreeScorer(tree, Budget(512), print).score(requests, [0] * len(requests)))
 
 
+def test_double_precision_is_kept_from_the_weights_to_the_sum(tiny_model: Any, make_engine: Any, requests: Any) -> None:
+    tree = make_engine(tiny_model("llama"), dtype="float64").tree
+    results, _ = collected(TreeScorer(tree, Budget(64), print).score(requests, [0] * len(requests)))
+    for index, (wanted, _) in expected(tree.model, requests).items():
+        assert results[index][0] == pytest.approx(wanted.expected, abs=1e-7)
+
+
 @pytest.mark.parametrize("rows", [1, 255, 256, 257, 700])
 def test_log_probabilities_are_picked_in_chunks_of_logits(rows: int) -> None:
     logits = torch.randn(rows, 11, generator=torch.Generator().manual_seed(0))

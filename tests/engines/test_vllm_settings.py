@@ -85,6 +85,11 @@ def test_a_quantization_that_vllm_does_not_have_is_refused_with_what_it_has() ->
         engine_arguments(ModelRef("m", quantization="8bit"), 64, VllmSettings(), LoraNeeds(), False)
 
 
+def test_double_precision_is_refused_with_what_takes_it() -> None:
+    with pytest.raises(ModelError, match="float64; give --dtype float32"):
+        engine_arguments(ModelRef("m", dtype="float64"), 64, VllmSettings(), LoraNeeds(), False)
+
+
 def test_the_model_has_a_process_of_its_own_on_a_gpu_only() -> None:
     name = "VLLM_ENABLE_V1_MULTIPROCESSING"
     assert environment(8, 64, VllmSettings(), True)[name] == "0"

@@ -11,6 +11,9 @@ from parity.sides import Outcome, Subject
 
 #: Largest difference between two log-probabilities of one request, in float32.
 LOGPROB_TOLERANCE = 1e-4
+#: And in double precision, where nearly all are within 1e-12; but Llama's norms round to float32 even there, now and
+#: then to the other side.
+DOUBLE_TOLERANCE = 1e-6
 #: Two tokens whose log-probabilities are closer than this may be chosen either way.
 NEAR_TIE = 1e-4
 

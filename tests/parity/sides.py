@@ -103,10 +103,12 @@ def _reference(row: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def tuneboard_side(subject: Subject, question: Question, mirror: Path, db: Path) -> dict[bool, Outcome]:
+def tuneboard_side(
+    subject: Subject, question: Question, mirror: Path, db: Path, dtype: str = "float32"
+) -> dict[bool, Outcome]:
     """Evaluate base and adapter in one command and export every sample; keyed by whether the adapter was on."""
     arguments = ["--model", str(subject.model), "--adapter", f"tuned={subject.adapter}", "--mirror", str(mirror)]
-    arguments += ["--tasks", ",".join(question.tasks), "--device", "cpu", "--dtype", "float32", "--json"]
+    arguments += ["--tasks", ",".join(question.tasks), "--device", "cpu", "--dtype", dtype, "--json"]
     if question.num_fewshot is not None:
         arguments += ["--num-fewshot", str(question.num_fewshot)]
     if question.limit is not None:

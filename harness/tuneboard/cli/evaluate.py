@@ -84,7 +84,9 @@ def _add_engine_options(parser: argparse.ArgumentParser) -> None:
         help="default: vllm where it is installed and there is a GPU, else transformers; openai asks a server",
     )
     engine.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default auto)")
-    engine.add_argument("--dtype", default="auto", help="auto, float32, bfloat16, float16 (default auto: as stored)")
+    engine.add_argument(
+        "--dtype", default="auto", help="auto, float32, bfloat16, float16, float64 (default auto: as stored)"
+    )
     engine.add_argument(
         "--quantization",
         choices=["4bit", "8bit", "fp8"],

@@ -16,7 +16,12 @@ from tuneboard.errors import AdapterError, MissingExtra, ModelError
 from tuneboard.records import AdapterRef, ModelRef
 
 #: What torch calls the data types that a ``ModelRef`` may name.
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+DTYPES = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+    "float64": torch.float64,
+}
 #: peft types that put their weights into the layers of the base; several of one type can be attached side by side.
 INJECTED = ("LORA", "IA3", "LOHA", "LOKR", "OFT", "BOFT", "VERA", "FOURIERFT", "HRA", "LN_TUNING", "ADALORA")
 

@@ -197,7 +197,7 @@ def choose(
     for row, rule in enumerate(rules):
         if chosen[row] == BROKEN or (not rule.processors and not rule.do_sample):
             continue
-        scores = logits[row : row + 1].float()
+        scores = logits[row : row + 1].to(torch.promote_types(logits.dtype, torch.float32))
         history = torch.tensor([list(histories[row])], dtype=torch.long, device=logits.device)
         for processor in rule.processors:
             scores = processor(history, scores)

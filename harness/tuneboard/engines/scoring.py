@@ -114,7 +114,7 @@ class TreeScorer:
 @torch.inference_mode()
 def pick(
     logits: torch.Tensor, rows: npt.NDArray[np.int64], targets: npt.NDArray[np.int64]
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
     """Return the log-probability of each target in its row of logits, and whether it is the likeliest token.
 
     It is NaN where the logits are not all numbers.
@@ -124,14 +124,15 @@ def pick(
         rows: Row of each target, ascending or not, shape [n].
         targets: Token ids, shape [n].
     """
-    picked = np.empty(len(rows), dtype=np.float32)
+    picked = np.empty(len(rows), dtype=np.float64)
     best = np.empty(len(rows), dtype=np.bool_)
     by_row = np.argsort(rows, kind="stable")
     edges = np.searchsorted(rows[by_row], np.arange(0, len(logits) + _LOGIT_ROWS, _LOGIT_ROWS))
+    precision = torch.promote_types(logits.dtype, torch.float32)
     for part, (a, b) in enumerate(pairwise(edges)):
         if a == b:
             continue
-        chunk = logits[part * _LOGIT_ROWS : (part + 1) * _LOGIT_ROWS].float()
+        chunk = logits[part * _LOGIT_ROWS : (part + 1) * _LOGIT_ROWS].to(precision)
         which = by_row[a:b]
         row = torch.from_numpy(rows[which] - part * _LOGIT_ROWS).to(chunk.device)
         target = torch.from_numpy(targets[which]).to(chunk.device)
@@ -143,12 +144,9 @@ def pick(
     return picked, best
 
 
-def summed(picked: npt.NDArray[np.float32]) -> float:
-    """Sum the log-probabilities of one request, shape [n].
-
-    In float64: in float32 a sum near -600 moves by steps of 6e-5.
-    """
-    return float(picked.sum(dtype=np.float64))
+def summed(picked: npt.NDArray[np.float64]) -> float:
+    """Sum the log-probabilities of one request, shape [n]; in float32 a sum near -600 would move by steps of 6e-5."""
+    return float(picked.sum())
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +177,7 @@ class _Run:
         self.first_read = np.asarray(
             [min(len(requests[i].tokens) - len(requests[i].targets) for i in group) for group in self.members]
         )
-        self._picked: defaultdict[int, list[npt.NDArray[np.float32]]] = defaultdict(list)
+        self._picked: defaultdict[int, list[npt.NDArray[np.float64]]] = defaultdict(list)
         self._greedy: dict[int, bool] = {}
 
     def reads_in(self, sequences: range, start: int, stop: int) -> _Reads:
@@ -208,7 +206,7 @@ class _Run:
         return _Reads(*(_joined(column) for column in columns))
 
     def collect(
-        self, reads: _Reads, picked: npt.NDArray[np.float32], best: npt.NDArray[np.bool_]
+        self, reads: _Reads, picked: npt.NDArray[np.float64], best: npt.NDArray[np.bool_]
     ) -> list[tuple[int, float, bool]]:
         """Add what a pass read; returns the requests that are complete now."""
         done = []

@@ -75,7 +75,7 @@ def _agrees(tree: TreeModel, requests: Sequence[ScoredSequence], plain: dict[int
     except Exception:
         # What an architecture without a cache or with masks of its own raises is its own affair.
         return False
-    exact = tree.dtype == torch.float32 and not getattr(tree.model, "is_quantized", False)
+    exact = tree.dtype in (torch.float32, torch.float64) and not getattr(tree.model, "is_quantized", False)
     return all(abs(shared[i] - plain[i]) <= _TOLERANCE[exact] + 1e-4 * abs(plain[i]) for i in plain)
 
 

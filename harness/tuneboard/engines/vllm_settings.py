@@ -107,6 +107,17 @@ def quantization(ref: ModelRef) -> str | None:
     return _QUANTIZATIONS[ref.quantization]
 
 
+def data_type(ref: ModelRef) -> str:
+    """Return a model's data type as vLLM takes it.
+
+    Raises:
+        ModelError: vLLM does not compute in it.
+    """
+    if ref.dtype == "float64":
+        raise ModelError("vLLM does not compute in float64; give --dtype float32, or --engine transformers")
+    return ref.dtype
+
+
 def engine_arguments(
     ref: ModelRef, max_length: int, settings: VllmSettings, loras: LoraNeeds, on_cpu: bool
 ) -> dict[str, Any]:
@@ -120,13 +131,13 @@ def engine_arguments(
         on_cpu: Whether the engine runs on a CPU.
 
     Raises:
-        ModelError: The quantization is unknown to vLLM.
+        ModelError: The quantization or the data type is unknown to vLLM.
     """
     arguments: dict[str, Any] = {
         "model": ref.id,
         "revision": ref.revision,
         "tokenizer_revision": ref.revision,
-        "dtype": ref.dtype,
+        "dtype": data_type(ref),
         "quantization": quantization(ref),
         "max_model_len": max_length + 1,
         "tensor_parallel_size": settings.tensor_parallel,
