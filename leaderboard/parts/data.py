@@ -14,6 +14,7 @@ import streamlit as st
 from parts.words import literal
 from tuneboard.errors import StoreBusy, StoreError, UnknownName
 from tuneboard.store import listing
+from tuneboard.store.database import kept_open
 from tuneboard.store.locking import database_lock
 from tuneboard.store.snapshots import DATABASE_VARIABLE, SNAPSHOT_VARIABLE, current_snapshot
 
@@ -57,7 +58,8 @@ def cached(function: Callable[..., Result]) -> Callable[..., Result]:
     """
 
     def read(path: str, seen: Hashable, *arguments: Hashable) -> Result:
-        return function(Path(path), *arguments)
+        with kept_open(Path(path)):
+            return function(Path(path), *arguments)
 
     # Streamlit tells functions apart by module, name and source, and all of these have the same source.
     code = function.__code__

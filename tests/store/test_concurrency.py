@@ -5,8 +5,12 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
+import duckdb
+import pytest
+
+from tuneboard.errors import StoreBusy
 from tuneboard.store import queries
-from tuneboard.store.database import reading
+from tuneboard.store.database import kept_open, reading, writing
 from tuneboard.store.writes import Store
 
 build = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("builders.py"))))
@@ -91,3 +95,27 @@ for i in range(1000):
             orphans = connection.execute("SELECT count(*) FROM scores WHERE cell_id NOT IN (SELECT id FROM cells)")
             assert (torn, orphans.fetchone()) == ([], (0,))
             assert connection.execute("SELECT count(*) FROM documents").fetchone() in ((0,), (300,))
+
+
+def test_a_database_that_is_kept_open_is_opened_once_and_kept_from_writers(
+    db: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Store(db).start_run(build.make_provenance())
+    with writing(tmp_path / "other.duckdb"):
+        pass
+    opened: list[str] = []
+    connect = duckdb.connect
+
+    def counted(path: str, **options: object) -> duckdb.DuckDBPyConnection:
+        opened.append(Path(path).name)
+        return connect(path, **options)
+
+    monkeypatch.setattr(duckdb, "connect", counted)
+    (tmp_path / "link.duckdb").symlink_to(db)
+    with kept_open(db):
+        rows = [len(queries.runs(path)) for path in (db, tmp_path / "link.duckdb", tmp_path / "other.duckdb")]
+        with pytest.raises(StoreBusy), writing(db, 0.1):
+            pass
+    assert rows == [1, 1, 0]
+    assert opened == [db.name, "other.duckdb"]
+    assert len(queries.runs(db)) == 1 and opened[2:] == [db.name]

@@ -12,6 +12,8 @@ Item = TypeVar("Item")
 MAX_DRAWS = 1_000_000
 #: The same for statistics of sums, which NumPy resamples.
 MAX_DRAWS_OF_SUMS = 100 * MAX_DRAWS
+#: Counts that are multiplied with the table at once, 2 MiB of them: as one matrix, they read it once.
+_COUNTED = 2**18
 #: Fewest resamples that still give a standard error worth printing (about 7 % off).
 MIN_RESAMPLES = 100
 
@@ -76,9 +78,12 @@ def bootstrap_stderr_of_sums(
         return None
     random = np.random.default_rng(seed)
     sums = np.empty((count, table.shape[1]))
-    for row in range(count):
+    at_once = max(1, _COUNTED // n)
+    for first in range(0, count, at_once):
+        some = sums[first : first + at_once]
         # How often each item was drawn; its product with the table is the sum over the resample.
-        sums[row] = np.bincount(random.integers(0, n, n), minlength=n) @ table
+        drawn = np.stack([np.bincount(random.integers(0, n, n), minlength=n) for _ in some])
+        np.matmul(drawn.astype(float), table, out=some)
     return float(np.std(statistic(sums), ddof=1))
 
 

@@ -14,7 +14,7 @@ from tuneboard.metrics.length import lengths
 from tuneboard.metrics.repetition import repetition, repetitive
 from tuneboard.store import queries
 from tuneboard.store.results import signatures_of
-from tuneboard.store.samples import choose_cell, samples
+from tuneboard.store.samples import choose_cell, samples_of
 
 #: Labels that a confusion is told of; more are hardly labels.
 MOST_LABELS = 100
@@ -101,7 +101,7 @@ def task_report(
     """
     cell = choose_cell(db, candidate, task, run)
     rows: list[dict[str, Any]] = []
-    for row in samples(db, candidate, task, run=run, filter=filter):
+    for row in samples_of(db, cell, filter):
         filter = filter or row["filter"]
         if row["filter"] == filter:
             rows.append(row)

@@ -38,10 +38,14 @@ def samples(
         DataError: The cell did not finish, or is a group.
         StoreError: The database is missing or cannot be read.
     """
-    cell = choose_cell(db, candidate, task, run)
+    return samples_of(db, choose_cell(db, candidate, task, run), filter)
+
+
+def samples_of(db: Path, cell: CellRow, filter: str | None = None) -> Iterator[dict[str, Any]]:
+    """Yield the records of a result that was chosen; filter, records and errors as for ``samples``."""
     names = _metric_names(db, cell)
     if filter is not None and filter not in names:
-        raise UnknownName("filter", filter, names, f"task '{task}' has {', '.join(names)}")
+        raise UnknownName("filter", filter, names, f"task '{cell.task}' has {', '.join(names)}")
     return _stream(db, cell, names if filter is None else {filter: names[filter]})
 
 
@@ -80,6 +84,8 @@ def _stream(db: Path, cell: CellRow, names: dict[str, list[str]]) -> Iterator[di
     while page := _page(db, cell, last):
         for row, scores in page:
             yield from _records(cell, names, row, scores)
+        if len(page) < PAGE_DOCS:
+            return
         last = page[-1][0][0]
 
 
