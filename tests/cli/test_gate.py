@@ -36,7 +36,7 @@ CONTRACT = ("schema", "verdict", "exit_code", "policy", "base", "candidate", "ru
 RULE = (
     *("task", "metric", "rule", "margin", "verdict"),
     *("filter", "role", "n", "base", "candidate", "delta", "ci", "test", "p", "p_adjusted", "bound"),
-    *("higher_is_better", "fixed", "broke", "mde", "noise_floor", "status", "n_needed"),
+    *("higher_is_better", "fixed", "broke", "mde", "noise_floor", "status", "n_needed", "declined"),
 )
 
 

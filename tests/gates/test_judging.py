@@ -49,6 +49,15 @@ def test_a_significant_decline_within_the_margin_passes_and_says_so(
 
     assert verdict.verdict == "pass" and verdict.exit_code == 0
     assert ["declined within the margin" in reason for reason in verdict.reasons] == [True]
+    assert verdict.rules[0].declined
+
+
+def test_a_task_named_like_a_decline_is_none(comparison: Make, policy: Ask, flips: Flips) -> None:
+    found = comparison({"declined_offers": flips(14_042, 20, 20), "toy": flips(14_042, 20, 20)})
+    verdict = judge(found, policy(Rule("not_regress", margin=0.01)))
+
+    assert verdict.reasons == ("all 2 rules pass",)
+    assert not any(rule.declined for rule in verdict.rules)
 
 
 def test_failing_is_corrected_for_the_number_of_rules_but_passing_is_not(

@@ -126,14 +126,9 @@ def _kept_rules(rules: Sequence[Json]) -> str:
         return "; ".join(gained)
     worst = min(guards, key=lambda rule: float(rule["bound"]))
     lost = max(0.0, -worst["bound"])
+    declined = [rule for rule in guards if rule["declined"]]
     kept = f"no guard can have lost more than {_points(lost)} points ({_short(worst['task'])}; 95 % sure)"
-    return "; ".join(
-        [*gained, f"{kept}, {_points(worst['margin'])} may be lost", *map(_decline, filter(_declined, guards))]
-    )
-
-
-def _declined(rule: Json) -> bool:
-    return "declined within the margin" in (rule["reason"] or "")
+    return "; ".join([*gained, f"{kept}, {_points(worst['margin'])} may be lost", *map(_decline, declined)])
 
 
 def _decline(rule: Json) -> str:

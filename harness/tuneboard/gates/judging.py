@@ -158,7 +158,9 @@ def _settle(found: Sequence[RuleVerdict | _Open], policy: Policy) -> list[RuleVe
 def _outcome(one: _Open, p_corrected: float, alpha: float) -> RuleVerdict:
     finding, row = one.finding, one.row
     outcome: Outcome = "pass" if finding.passed else "fail" if one.failed or p_corrected <= alpha else "inconclusive"
-    reason = rule_sentence(one.rule, row, finding, one.margin, (outcome, p_corrected, alpha), one.stop)
+    asks_to_keep = one.rule.rule in ("not_regress", "equivalent")
+    declined = asks_to_keep and outcome == "pass" and row.p_decline <= alpha and row.gain < 0
+    reason = rule_sentence(one.rule, row, finding, one.margin, (outcome, p_corrected, alpha), one.stop, declined)
     if row.within_noise and outcome == "fail":
         reason += "; no larger than the difference between two evaluations of one candidate"
     return RuleVerdict(
@@ -170,6 +172,7 @@ def _outcome(one: _Open, p_corrected: float, alpha: float) -> RuleVerdict:
         reason=reason,
         margin=one.margin,
         value=one.rule.value,
+        declined=declined,
         bound=finding.bound,
         p=finding.p,
         p_corrected=p_corrected,

@@ -125,6 +125,8 @@ class RuleVerdict:
     margin: float | None = None
     value: float | None = None
     """What ``at_least`` asks for, or the share of the base's that a cost may have."""
+    declined: bool = False
+    """Whether a rule that passes covers a decline all the same, significant and within the margin."""
     bound: float | None = None
     """One-sided bound at the policy's level: of the difference, or for ``at_least`` of the score, on the harmful side;
     for ``equivalent`` the one further from 0."""

@@ -26,6 +26,7 @@ def rule_sentence(
     margin: float | None,
     verdict: tuple[Outcome, float, float],
     stop: Stop | None = None,
+    declined: bool = False,
 ) -> str:
     """Say what a rule found and why that passes, fails or leaves it open.
 
@@ -36,6 +37,7 @@ def rule_sentence(
         margin: In force; None where the rule needs none or the metric has none.
         verdict: The outcome, the corrected p-value of failing, and alpha.
         stop: Where it stopped, if it was sequential.
+        declined: Whether it passes in spite of a decline.
     """
     outcome, p, alpha = verdict
     # Bounds of a sequential rule have the level of the look that decided.
@@ -47,7 +49,6 @@ def rule_sentence(
         moved = f"{'rose' if row.delta > 0 else 'fell'} by {number(abs(row.delta))}" if row.delta else "did not change"
         scores = f"{number(row.base)} to {number(row.candidate)}"
         text = f"{subject} {moved} ({scores}; {bound}; {_aim(rule, margin)})"
-    declined = rule.rule in ("not_regress", "equivalent") and row.p_decline <= alpha and row.gain < 0
     if outcome == "fail":
         text += f": {_FAILURES[rule.rule]}, p = {p:.2g}"
     elif outcome == "inconclusive":
@@ -96,7 +97,7 @@ def summary(rules: Sequence[RuleVerdict], outcome: Outcome, policy: Policy) -> l
         passed = f"all {len(rules)} rules pass" if len(rules) > 1 else rules[0].reason
         reasons.append(passed)
     if len(rules) > 1:
-        reasons += [f"{one.rule}: {one.reason}" for one in rules if one.verdict == "pass" and "declined" in one.reason]
+        reasons += [f"{one.rule}: {one.reason}" for one in rules if one.declined]
     if counts["inconclusive"] and policy.on_inconclusive != "report" and not counts["fail"] + counts["invalid"]:
         count = f"{counts['inconclusive']} of {len(rules)} rules {'is' if counts['inconclusive'] == 1 else 'are'}"
         reasons.append(f"{count} inconclusive, which {_MAPPED[policy.on_inconclusive]} by this policy")

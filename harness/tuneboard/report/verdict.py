@@ -114,6 +114,7 @@ def _rule_json(rule: RuleVerdict) -> dict[str, Any]:
         "filter": rule.filter,
         "verdict": rule.verdict,
         "reason": rule.reason,
+        "declined": rule.declined,
         "margin": finite(rule.margin),
         "value": finite(rule.value),
         "bound": finite(rule.bound),
