@@ -16,7 +16,7 @@ from tuneboard.report.tables import format_table, harmless, one_line
 SCHEMA = 1
 
 MARKS: Mapping[Outcome, str] = {"pass": "✓", "fail": "✗", "inconclusive": "?", "invalid": "!"}
-HEADERS = ("", "rule", "task", "metric", "n", "base", "candidate", "difference", "bound", "margin", "p")
+HEADERS = ("", "rule", "task", "metric", "n", "base", "candidate", "difference", "bound", "margin", "p of failing")
 ALIGN = "llllrrrrrrr"
 
 
