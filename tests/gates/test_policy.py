@@ -120,6 +120,8 @@ suite: quik
     ("line", "problem"),
     [
         ("rules: []", "no rules are given"),
+        ("rules: [improve]", "'rules[0]' is 'improve'; expected keys with values: rule, tasks, metric, margin, value"),
+        ("rules: [{rule: improve}]\nalpha: yes", "'alpha' is True; expected a valid number"),
         ("rules: [{rule: not_regress, tasks: []}]", "'tasks' is empty"),
         ("rules: [{rule: not_regress, value: 1}]", "not_regress has no 'value'"),
         ("rules: [{rule: not_regress, margin: -0.1}]", "margin -0.1; expected a number above 0"),

@@ -162,7 +162,7 @@ def _policy_model() -> type[BaseModel]:
         suite: text | None = None
         margins: dict[str, number] = {}
         rules: list[RuleConfig] = []
-        alpha: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
+        alpha: Annotated[float, Field(strict=True, gt=0, lt=0.5)] = 0.05
         correction: Correction = "holm"
         on_inconclusive: OnInconclusive = "report"
         evaluate: EvaluateConfig | None = None
