@@ -252,8 +252,8 @@ def _problem(model: type[BaseModel], error: ErrorDetails) -> str:
     if kind == "missing":
         return f"'{place}' is missing"
     if kind in ("model_type", "dict_type"):
-        known = ", ".join(_fields_at(model, error["loc"]))
-        return f"'{place}' is {error['input']!r}; expected keys with values{': ' + known if known else ''}"
+        names = ", ".join(_fields_at(model, error["loc"]))
+        return f"'{place}' is {error['input']!r}; expected keys with values{': ' + names if names else ''}"
     message = error["msg"].removeprefix("Value error, ").replace("Input should be", "expected")
     if kind == "value_error":
         return f"{place}: {message}" if place else message
