@@ -71,11 +71,12 @@ def picture(site: Any, asked: str, out: Path) -> list[float]:
 
 
 def shrink(file: Path) -> None:
-    """Keep the 256 colours that a picture needs most; Pillow comes with Streamlit."""
+    """Keep the 256 colours that cover a picture best; Pillow comes with Streamlit."""
     from PIL import Image
 
     with Image.open(file) as image:
-        small = image.convert("RGB").quantize(256, dither=Image.Dither.NONE)
+        # The default would merge the colours of thin lines, which are few points.
+        small = image.convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
     small.save(file, optimize=True)
 
 
