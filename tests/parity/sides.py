@@ -97,10 +97,17 @@ def _reference(row: Mapping[str, Any]) -> dict[str, Any]:
     first = arguments[0] if isinstance(arguments, list) else arguments["gen_args_0"]
     prompt = first[0] if isinstance(first, Sequence) else first["arg_0"]
     return kept | {
-        "responses": [r if isinstance(r, str) else (float(r[0]), bool(r[1])) for r in responses],
+        "responses": [_response(response) for response in responses],
         "metrics": {name: row[name] for name in row["metrics"]},
         "prompt": prompt,
     }
+
+
+def _response(given: Any) -> str | tuple[float, bool]:
+    """A text, or a log-probability and whether it was the likeliest; of a whole text that is not asked."""
+    if isinstance(given, str):
+        return given
+    return (float(given), False) if isinstance(given, int | float) else (float(given[0]), bool(given[1]))
 
 
 def tuneboard_side(
@@ -131,7 +138,7 @@ def _samples(candidate: str, task: str, db: Path) -> dict[tuple[int, str], Mappi
     lines = _tuneboard("export", "samples", "--candidate", candidate, "--task", task, "--db", str(db)).splitlines()
     rows = [json.loads(line) for line in lines]
     for row in rows:
-        row["responses"] = [r if isinstance(r, str) else (r[0], r[1]) for r in row["responses"]]
+        row["responses"] = [_response(response) for response in row["responses"]]
     return {_key(row): row for row in rows}
 
 

@@ -12,10 +12,13 @@ import pytest
 from parity.judging import LOGPROB_TOLERANCE, compare
 from parity.sides import Note, Question, Subject, _tuneboard, lm_eval_side, tuneboard_side
 
+from tuneboard.bundled import tasks_dir
 from tuneboard.suites.mirror import Mirror
 
-CHOICES = ("sst2", "rte", "boolq", "cb", "copa", "wic", "wsc")
+CHOICES = ("sst2", "rte", "boolq", "cb", "copa", "wic", "wsc", "rotten_tomatoes")
 FOLDERS = ("glue", "super_glue", "lambada", "bbh")
+#: Ours, which lm-eval can run too.
+OURS = ("classification", "wikitext")
 # With 1,024 new tokens, a chain of thought has no room in a context of 512.
 HARD = ("bbh_fewshot_boolean_expressions",)
 EVERYDAY = {
@@ -37,7 +40,8 @@ def _their_classic_tasks() -> Iterator[None]:
     from lm_eval.tasks import TaskManager
 
     folder = Path(lm_eval.__file__).parent / "tasks"
-    manager = TaskManager(include_path=[folder / name for name in FOLDERS], include_defaults=False)
+    folders = [*(folder / name for name in FOLDERS), *(tasks_dir() / name for name in OURS)]
+    manager = TaskManager(include_path=folders, include_defaults=False)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("parity.sides._task_manager", lambda: manager)
         yield
@@ -82,6 +86,27 @@ def test_last_words_equal_lm_eval_up_to_the_rounding_of_log_probabilities(
     found, expected = mine.metrics["lambada_openai"], theirs.metrics["lambada_openai"]
     assert found["acc,none"] == expected["acc,none"]
     assert found["perplexity,none"] == pytest.approx(expected["perplexity,none"], rel=LOGPROB_TOLERANCE)
+
+
+@pytest.mark.accept
+@pytest.mark.timeout(1800)
+def test_chains_of_thought_equal_lm_eval(random29m: Subject, mirror: Path, tmp_path: Path, note: Note) -> None:
+    question = Question(("bbh_cot_fewshot_boolean_expressions", "bbh_cot_zeroshot_navigate"), None, 2)
+    hold(random29m, question, mirror, tmp_path / "thought.duckdb", note)
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("limit", [2, pytest.param(62, marks=pytest.mark.accept)])
+def test_pages_are_as_likely_as_lm_eval_finds_them(limit: int, stories: Subject, mirror: Path, tmp_path: Path) -> None:
+    question = Question(("wikitext_tokens",), None, limit)
+    mine = tuneboard_side(stories, question, mirror, tmp_path / "pages.duckdb")
+    for tuned in (False, True):
+        theirs = lm_eval_side(stories, question, mirror, tuned)
+        ours = mine[tuned].samples["wikitext_tokens"]
+        assert len(ours) == limit
+        for key, reference in theirs.samples["wikitext_tokens"].items():
+            assert ours[key]["responses"][0][0] == pytest.approx(reference["responses"][0][0], rel=1e-6)
+        assert mine[tuned].metrics["wikitext_tokens"] == pytest.approx(theirs.metrics["wikitext_tokens"], rel=1e-5)
 
 
 def evaluated(subject: Subject, tasks: Sequence[str], limit: int, mirror: Path, db: Path) -> dict[str, Any]:
