@@ -12,7 +12,7 @@ import pytest
 from tuneboard.compare import MetricScores, compare, default_margin
 from tuneboard.compare.corpus import scoring_of
 from tuneboard.gates.scales import is_unit
-from tuneboard.metrics import correlation
+from tuneboard.metrics import correlation, find_metric
 
 Make = Callable[..., Any]
 
@@ -139,3 +139,48 @@ def test_rouge_from_0_to_1_has_a_margin_of_one_point() -> None:
 )
 def test_gates_know_which_scores_end_at_1(metric: str, task: str, unit: bool) -> None:
     assert is_unit(metric, task) is unit
+
+
+def of_labels(base: list[int], mine: list[int], gold: list[int]) -> dict[str, Any]:
+    """Arguments of a task of two labels whose metric is macro F1, kept as the place meant, the one said, and 2."""
+    metric = find_metric("f1_macro")
+    assert metric is not None and metric.corpus is not None
+    sides = [[[meant, told, 2] for meant, told in zip(gold, said, strict=True)] for said in (base, mine)]
+    made = from_pieces("f1_macro", metric.corpus, *sides)
+    return {"metric": "f1_macro", "details": made.details, "reported": made.reported}
+
+
+@pytest.mark.parametrize("n", [2, 8, 60])
+def test_corpus_scores_without_a_change_leave_the_doubt_that_accuracy_leaves(
+    n: int, make_task: Make, make_scores: Make
+) -> None:
+    gold = [place % 2 for place in range(n)]
+    nothing = {name: [float("nan")] * n for name in ("base", "mine")}
+    task = make_task("tickets", nothing, **of_labels(gold, gold, gold))
+    of_acc = make_task("tickets", {name: [1.0] * n for name in nothing})
+
+    row, acc = (compare(make_scores(one)).candidates[0].tasks[0] for one in (task, of_acc))
+
+    assert row.delta == 0 and row.effect.mde > 0
+    assert 0.6 * acc.effect.ci[1] < row.effect.ci[1] < 10 * acc.effect.ci[1]
+    assert row.effect.ci[0] == -row.effect.ci[1] and row.base_ci is not None and row.base_ci[0] < row.base_ci[1]
+    assert row.status == acc.status
+
+
+def test_two_samples_do_not_settle_a_corpus_score(make_task: Make, make_scores: Make) -> None:
+    nothing = {name: [float("nan")] * 2 for name in ("base", "mine")}
+    (row,) = compare(make_scores(make_task("tiny", nothing, **of_labels([0, 0], [0, 1], [0, 1])))).candidates[0].tasks
+
+    assert row.delta > 0.5 and row.status == "inconclusive"
+    assert row.effect.bounds[0] < -0.5 and row.effect.test == "paired swaps, t interval"
+
+
+def test_many_changes_are_resampled(make_task: Make, make_scores: Make) -> None:
+    draw = random.Random(0)
+    gold = [place % 2 for place in range(400)]
+    base, mine = ([place if draw.random() < share else 1 - place for place in gold] for share in (0.9, 0.6))
+    nothing = {name: [float("nan")] * 400 for name in ("base", "mine")}
+    (row,) = compare(make_scores(make_task("many", nothing, **of_labels(base, mine, gold)))).candidates[0].tasks
+
+    assert row.status == "regressed" and row.effect.test == "paired swaps, BCa interval"
+    assert row.effect.ci[1] - row.effect.ci[0] < 0.15

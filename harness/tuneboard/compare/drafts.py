@@ -12,6 +12,7 @@ from typing import TypeAlias
 
 from tuneboard import stats
 from tuneboard.compare.effects import (
+    FEWEST_CHANGED,
     Effect,
     binary_effects,
     corpus_effect,
@@ -104,7 +105,9 @@ def _own_intervals(measured: Measured, slot: int, own: list[stats.MeanDifference
         n = measured.pairs(slot)
         return [stats.wilson_interval(round(one.mean * n), n) for one in own]
     if not measured.is_mean:
-        return [measured.resampled.single(place).interval() for place in (0, slot)]
+        few = measured.pieces.shape[1] < FEWEST_CHANGED
+        singles = [measured.resampled.single(place) for place in (0, slot)]
+        return [(one if few or not boot.stderr else boot).interval() for one, boot in zip(own, singles, strict=True)]
     return [one.interval() for one in own]
 
 
@@ -131,8 +134,9 @@ def _corpus_effect(measured: Measured, slot: int) -> Effect:
     statistic = measured.scoring.statistic
     assert statistic is not None
     p_values = stats.swap_test(measured.pieces[0], measured.pieces[slot], statistic, measured.seed)
-    boot = measured.resampled.difference(slot, 0)
-    return corpus_effect(boot, measured.pairs(slot), p_values, stats.detectable_mean(boot.stderr))
+    mean, n = measured.of_corpus(slot, 0), measured.pairs(slot)
+    many = measured.changed(slot, 0) >= FEWEST_CHANGED
+    return corpus_effect(mean, n, p_values, measured.resampled.difference(slot, 0) if many else None)
 
 
 def _clustered_effect(measured: Measured, slot: int) -> Effect:

@@ -160,27 +160,31 @@ def score_effects(differences: Floats, seed: int = 0) -> list[Effect]:
     return effects
 
 
-def corpus_effect(bootstrap: stats.Bootstrap, n: int, p_values: tuple[float, float], mde: float) -> Effect:
+def corpus_effect(
+    mean: stats.MeanDifference, n: int, p_values: tuple[float, float], bootstrap: stats.Bootstrap | None
+) -> Effect:
     """Return the effect of a corpus statistic.
 
     Args:
-        bootstrap: Of the difference.
+        mean: The difference with its standard error.
         n: Samples.
         p_values: One-sided, from the swap test: candidate higher, candidate lower.
-        mde: Smallest detectable effect.
+        bootstrap: Of the difference; None where too few samples changed for its BCa interval.
     """
+    interval = mean.interval if bootstrap is None else bootstrap.interval
     return Effect(
-        delta=bootstrap.estimate,
-        ci=bootstrap.interval(0.95),
-        bounds=bootstrap.interval(0.9),
-        variance=n * bootstrap.stderr**2,
-        test="paired swaps, BCa interval",
-        why="the score is one of the whole corpus",
+        delta=mean.mean,
+        ci=interval(0.95),
+        bounds=interval(0.9),
+        variance=n * mean.stderr**2,
+        test="paired swaps, t interval" if bootstrap is None else "paired swaps, BCa interval",
+        why="the score is one of the whole corpus" + ("; few samples changed" if bootstrap is None else ""),
         p=min(1.0, 2 * min(p_values)),
         p_greater=p_values[0],
         p_less=p_values[1],
-        mde=mde,
-        interval=bootstrap.interval,
+        mde=stats.detectable_mean(mean.stderr, mean.freedom),
+        freedom=mean.freedom if bootstrap is None else None,
+        interval=interval,
     )
 
 

@@ -29,7 +29,7 @@ _ONE_POINT = 1.0
 #: Shares of samples or of words, which some tasks tell in per cent.
 _SHARES = frozenset({"em", "exact", "exact_match", "f1"})
 #: Scores of a corpus that end at 1.
-_CORPUS_OF_ONE = frozenset({"f1", "f1_macro", "mcc", "pearson", "spearman"})
+_CORPUS_OF_ONE = frozenset({"f1", "f1_macro", "matthews_corrcoef", "mcc", "pearson", "spearman"})
 #: Of the base's score, for perplexities and other scores without a scale of their own.
 _RELATIVE = 0.01
 
@@ -57,9 +57,20 @@ def default_margin(task: str, metric: str, n_docs: int, unit: bool, base: float,
         return OF_TASK.get(task) or supported
     if metric in _CORPUS_OF_ONE:
         return supported
-    if metric.partition("_")[0] in _POINTS:
+    if _in_points(metric):
         return _ONE_POINT
     return _RELATIVE * abs(base) or None
+
+
+def corpus_scale(metric: str) -> float | None:
+    """Return the largest score of a metric of the whole corpus; None where it has none, as perplexities."""
+    if metric in _CORPUS_OF_ONE:
+        return 1.0
+    return 100.0 if _in_points(metric) else None
+
+
+def _in_points(metric: str) -> bool:
+    return metric.partition("_")[0] in _POINTS
 
 
 def is_share(metric: str) -> bool:

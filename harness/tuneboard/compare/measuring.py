@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from tuneboard import stats
 from tuneboard.compare.corpus import Scoring, scoring_of
-from tuneboard.compare.margins import is_share
+from tuneboard.compare.margins import corpus_scale, is_share
 from tuneboard.compare.scores import MetricScores, TaskScores
 
 if TYPE_CHECKING:
@@ -20,6 +20,11 @@ if TYPE_CHECKING:
 
     Floats: TypeAlias = NDArray[np.float64]
     Masks: TypeAlias = NDArray[np.bool_]
+
+
+#: Fewest changed samples from which resampling sees how much more could change. With fewer, a corpus statistic with a
+#: largest score is given one more change each way, as binary scores are.
+_FEWEST_CHANGED = 5
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -191,8 +196,7 @@ class Measured:
         on paired data".
         """
         if not self.is_mean:
-            boot = self.resampled.difference(of, to)
-            return stats.MeanDifference(boot.estimate, boot.stderr, max(1, self.pairs(of) - 1))
+            return self.of_corpus(of, to)
         if self.task.clusters is not None:
             return self.clustered(of, to)
         if not self.binary:
@@ -201,6 +205,18 @@ class Measured:
         drift = (up - down) / (n + 2)
         stderr = (((up + down + 2) / (n + 2) - drift**2) / (n + 2)) ** 0.5
         return stats.MeanDifference((up - down) / n, stderr, max(1.0, n - 1))
+
+    def of_corpus(self, of: int, to: int) -> stats.MeanDifference:
+        """Return the difference of two corpus statistics with its bootstrap standard error; at least 2 samples."""
+        boot, n = self.resampled.difference(of, to), self.pieces.shape[1]
+        stderr, scale = boot.stderr * (n / (n - 1)) ** 0.5, corpus_scale(self.metric.metric)
+        if scale is not None and self.changed(of, to) < _FEWEST_CHANGED:
+            stderr = (stderr**2 + 2 * (scale / (n + 2)) ** 2) ** 0.5
+        return stats.MeanDifference(boot.estimate, stderr, n - 1)
+
+    def changed(self, of: int, to: int) -> int:
+        """Return how many samples, or clusters of them, two candidates add different pieces of to a corpus statistic."""
+        return int((self.pieces[of] != self.pieces[to]).any(axis=-1).sum())
 
     def clustered(self, of: int, to: int) -> stats.MeanDifference:
         """Return the difference of two candidates with clustered errors.
@@ -216,8 +232,10 @@ class Measured:
     def own(self, of: int, to: int) -> stats.MeanDifference:
         """Return a candidate's own score over the samples that it shares with another, with its standard error."""
         if not self.is_mean:
-            boot = self.resampled.single(of)
-            return stats.MeanDifference(boot.estimate, boot.stderr, max(1, self.pairs(of) - 1))
+            boot, n = self.resampled.single(of), self.pieces.shape[1]
+            # Labels that were all told right, or all told alike, say as little about the next ones.
+            doubt = 0.0 if boot.stderr else 2**0.5 * (corpus_scale(self.metric.metric) or 0.0) / (n + 2)
+            return stats.MeanDifference(boot.estimate, boot.stderr or doubt, max(1, n - 1))
         if self.task.clusters is not None:
             return self._clustered(self.values[of] + 0 * self.values[to])
         return self.moments.single(of, to)
