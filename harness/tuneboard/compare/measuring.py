@@ -215,7 +215,7 @@ class Measured:
         return stats.MeanDifference(boot.estimate, stderr, n - 1)
 
     def changed(self, of: int, to: int) -> int:
-        """Return how many samples, or clusters of them, two candidates add different pieces of to a corpus statistic."""
+        """Return on how many samples, or clusters, two candidates add different pieces to a corpus statistic."""
         return int((self.pieces[of] != self.pieces[to]).any(axis=-1).sum())
 
     def clustered(self, of: int, to: int) -> stats.MeanDifference:
