@@ -31,6 +31,7 @@ def make_comparison(
     base: str = "base",
     spread: Sequence[float] | None = None,
     clusters: tuple[str, ...] | None = None,
+    plan: Plan | None = None,
 ) -> Comparison:
     """What ``compare`` makes of tasks with one metric each."""
     made = []
@@ -60,7 +61,7 @@ def make_comparison(
         )
     entries = tuple(SuiteTask(task, role=role) for task, role in (roles or {}).items())  # type: ignore[arg-type]
     info = info or CandidateInfo("mine", True)
-    return compare(Scores(base, (info,), tuple(made), entries=entries, order=tuple(tasks)), Plan())
+    return compare(Scores(base, (info,), tuple(made), entries=entries, order=tuple(tasks)), plan)
 
 
 def make_policy(*rules: Rule, **changes: object) -> Policy:

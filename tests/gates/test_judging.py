@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tuneboard import stats
-from tuneboard.compare import CandidateInfo, Comparison, Refusal
+from tuneboard.compare import CandidateInfo, Comparison, Plan, Refusal
 from tuneboard.config import SuiteTask
 from tuneboard.gates import Cost, Policy, Rule, RuleVerdict, judge
 
@@ -323,3 +323,19 @@ def test_five_hundred_gates_on_nothing_fail_no_oftener_than_alpha(comparison: Ma
         failed += judge(made, policy()).verdict == "fail"
 
     assert failed <= 37
+
+
+def test_guards_that_nobody_evaluated_are_no_pass(comparison: Make, policy: Ask, flips: Flips) -> None:
+    suite = tuple(SuiteTask(name, role=role) for name, role in (("a", "guard"), ("b", "guard"), ("c", "target")))  # type: ignore[arg-type]
+    guards = policy(Rule("not_regress", ("guards",), margin=0.05), suite_tasks=suite)
+    alike = {name: flips(2000, 10, 10) for name in "abc"}
+
+    whole = judge(comparison(alike, plan=Plan(suite)), guards)
+    without = {name: alike[name] for name in "ac"}
+    partly = judge(comparison(without, plan=Plan(suite)), guards)
+    meant = judge(comparison(without, plan=Plan(suite, expected=("a", "c"))), guards)
+    target = judge(comparison({name: alike[name] for name in "ab"}, plan=Plan(suite)), guards)
+
+    assert [one.verdict for one in (whole, partly, meant, target)] == ["pass", "invalid", "pass", "pass"]
+    assert partly.exit_code == 2 and "b: the suite asks for it and there is no result of it" in partly.reasons[0]
+    assert [rule.verdict for rule in partly.rules] == ["invalid", "pass"]

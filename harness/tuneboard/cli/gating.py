@@ -86,7 +86,8 @@ def _compare(
     scores = load_scores(args.db, policy.base, [policy.candidate], run=done.run, baseline=baseline)
     suite = policy.suite_tasks or None
     tags = tags_of(suite or scores.entries, scores.order)
-    plan = Plan(suite=suite, tags=tags, judgement=Judgement(margins=policy.margins), seed=args.seed)
+    asked = policy.evaluate.tasks or None if policy.evaluate else None
+    plan = Plan(suite, asked, tags, Judgement(margins=policy.margins), args.seed)
     return scores, compare(scores, plan)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 
 from tuneboard.compare.drafts import Draft, settle_counts, task_drafts
 from tuneboard.compare.grouping import MeasuredGroup, group_drafts, measure_group
@@ -26,6 +27,8 @@ class Plan:
 
     suite: Sequence[SuiteTask] | None = None
     """Only these tasks, with these roles and headlines; None takes all, as the evaluations were asked."""
+    expected: Sequence[str] | None = None
+    """Tasks of the suite that are missing where they have no result; None expects all."""
     tags: Mapping[str, Sequence[str]] = field(default_factory=dict)
     """Tags that the suite names, with their tasks."""
     judgement: Judgement = field(default_factory=Judgement)
@@ -44,7 +47,7 @@ def compare(scores: Scores, plan: Plan | None = None) -> Comparison:
     entries = scores.entries if plan.suite is None else plan.suite
     members = {group.group: group.members for group in scores.groups}
     places = assign_places(scores.order, members, entries, plan.tags, rest=plan.suite is None)
-    table = _Table(places, plan)
+    table = _Table(places, plan, _absent(places, plan))
     for task in scores.tasks:
         if task.task in places:
             table.add_task(task)
@@ -54,11 +57,22 @@ def compare(scores: Scores, plan: Plan | None = None) -> Comparison:
     return table.finish(scores.base, scores.candidates)
 
 
+def _absent(places: Mapping[str, Place], plan: Plan) -> tuple[Refusal, ...]:
+    """Return the entries of a suite that nothing was evaluated of."""
+    named = [entry.task for entry in plan.suite or () if plan.expected is None or entry.task in plan.expected]
+    reason = "the suite asks for it and there is no result of it; tuneboard evaluate gives one"
+    return tuple(
+        Refusal(name, reason)
+        for name in dict.fromkeys(named)
+        if name not in places and not any(fnmatchcase(one, name) or one in plan.tags.get(name, ()) for one in places)
+    )
+
+
 class _Table:
     """Gathers drafts of all candidates, then judges them candidate by candidate."""
 
-    def __init__(self, places: Mapping[str, Place], plan: Plan) -> None:
-        self.places, self.plan = places, plan
+    def __init__(self, places: Mapping[str, Place], plan: Plan, absent: Sequence[Refusal]) -> None:
+        self.places, self.plan, self.absent = places, plan, absent
         self.order = {name: at for at, name in enumerate(places)}
         self.measured: dict[tuple[str, MetricName, str], Measured] = {}
         self.compared: set[tuple[str, str]] = set()
@@ -139,7 +153,7 @@ class _Table:
             applied=info.applied,
             reason=reason,
             tasks=tuple(judged),
-            refused=tuple(refused),
+            refused=(*refused, *(self.absent if reason is None else ())),
             forgetting=forgetting(judged),
             notes=info.notes,
         )
