@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import time
 from pathlib import Path
@@ -97,7 +98,7 @@ def test_each_shipped_example_is_evaluated_compared_and_explained(
     for row in json.loads(capsys.readouterr().out)["candidates"][0]["tasks"]:
         tests.setdefault(row["task"], {})[row["metric"]] = row["test"]
     assert tests["example_choice"]["acc"] == tests["example_classification"]["acc"] == "McNemar exact, Tango interval"
-    paired = "paired swaps, BCa interval"
+    paired = "paired swaps, t interval"  # for BCa too few of the rows change
     assert tests["example_classification"]["f1_macro"] == tests["example_classification"]["mcc"] == paired
     assert tests["example_generation"]["bleu"] == tests["example_perplexity"]["bits_per_byte"] == paired
     assert "length_ratio" not in tests["example_generation"]
@@ -122,3 +123,42 @@ def test_a_bad_task_file_is_one_line_with_all_that_is_wrong(typed: Any, capsys: 
     assert "or --task-file FILE" in capsys.readouterr().err
     assert typed("tuneboard show base --report") == [2]
     assert "--report needs a candidate and a task" in capsys.readouterr().err
+
+
+def test_an_own_task_is_judged_by_the_same_metric_however_it_was_named(
+    root: Path, typed: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("sacrebleu")
+    pytest.importorskip("rouge_score")
+    examples = root / "tasks/examples"
+    ways = (f"--task-file {examples}/generation.yaml", f"--include-path {examples} --tasks example_generation")
+    judged = []
+    for number, way in enumerate(ways):
+        db = f"{number}.duckdb"
+        assert typed(f"tuneboard evaluate --model base --adapter mine=lora {way} --db {db}") == [0]
+        table = capsys.readouterr().out
+        assert typed(f"tuneboard compare base mine --db {db} --json") == [0]
+        rows = json.loads(capsys.readouterr().out)["candidates"][0]["tasks"]
+        judged.append((next(row["metric"] for row in rows if row["headline"]), "rouge1" in table))
+    assert judged == [("rouge1", True)] * 2
+
+
+def test_a_margin_fits_the_metric_that_stands_for_the_task(
+    root: Path, typed: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("sacrebleu")
+    pytest.importorskip("rouge_score")
+    source = (root / "tasks/examples/generation.yaml").read_text(encoding="utf-8")
+    rows = root / "tasks/examples/data"
+    written = re.sub(r"(?m)^metrics:.*$", "metrics: [bleu, rouge]", source).replace("data: data", f"data: {rows}")
+    Path("texts.yaml").write_text(written, encoding="utf-8")
+    assert typed("tuneboard evaluate --model base --adapter mine=lora --task-file texts.yaml") == [0]
+    for task, expected in (("example_generation", {0, 1, 3}), ("all", {0, 1, 3})):
+        Path("gate.yaml").write_text(
+            f"candidate: mine\nrules:\n  - {{rule: not_regress, tasks: {task}, margin: 1}}\n", encoding="utf-8"
+        )
+        capsys.readouterr()
+        (code,) = typed("tuneboard gate gate.yaml --json")
+        assert code in expected
+        (rule,) = json.loads(capsys.readouterr().out)["rules"]
+        assert (rule["metric"], rule["margin"]) == ("bleu", 1)

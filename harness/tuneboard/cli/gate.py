@@ -84,11 +84,12 @@ def _known(args: argparse.Namespace) -> Known:
     from tuneboard.gates import Known
     from tuneboard.store.baselines import PREFIX, list_baselines
     from tuneboard.store.names import known_names
+    from tuneboard.store.overview import headlines
 
     if not args.db.exists():
         return Known()
     candidates, tasks = known_names(args.db)
-    return Known(tasks, candidates | {PREFIX + path.stem for path in list_baselines()})
+    return Known(tasks, candidates | {PREFIX + path.stem for path in list_baselines()}, headlines(args.db))
 
 
 def _print(report: GateReport, args: argparse.Namespace) -> None:

@@ -22,7 +22,7 @@ from tuneboard.evaluate.recording import RecordedTask, record
 from tuneboard.evaluate.request import EvaluateRequest, Evaluation, Hooks
 from tuneboard.records import Candidate, CellKey, TaskResult
 from tuneboard.store.writes import Store
-from tuneboard.suites import LoadedTasks, TaskRequest, load_tasks
+from tuneboard.suites import LoadedTasks, TaskRequest, load_tasks, with_headlines
 
 
 def evaluate(request: EvaluateRequest, hooks: Hooks) -> Evaluation:
@@ -46,7 +46,8 @@ class Evaluating:
 
     def __init__(self, request: EvaluateRequest, hooks: Hooks) -> None:
         candidates, self.left_out = without_headless(request.candidates)
-        self.request, self.hooks = replace(request, candidates=candidates), hooks
+        suite = replace(request.suite, tasks=with_headlines(request.suite.tasks, request.include_paths))
+        self.request, self.hooks = replace(request, candidates=candidates, suite=suite), hooks
         self.started = time.perf_counter()
         self.store = Store(request.db)
         self.infos: list[EngineInfo] = []

@@ -12,7 +12,7 @@ from tuneboard.errors import UnknownName
 from tuneboard.gates.costs import MEASURES
 from tuneboard.gates.records import Known
 from tuneboard.gates.scales import is_unit, usual_metric
-from tuneboard.gates.selecting import names_no_task
+from tuneboard.gates.selecting import ROLES, names_no_task
 
 _SIZE = "from 0 to 1, where a margin of 0.5 or more lets anything pass; expected less than 0.5, such as 0.02"
 
@@ -29,7 +29,8 @@ class Finder:
     def __init__(self, data: YamlMapping, known: Known, suite: Suite | None) -> None:
         self.data, self.known = data, known
         entries = suite.tasks if suite else ()
-        self.headlines = {one.task: one.headline for one in entries if one.headline} | dict(known.headlines)
+        self.headlines = dict(known.headlines) | {one.task: one.headline for one in entries if one.headline}
+        self.roles = {one.task: one.role for one in entries}
         self.tasks = None if known.tasks is None else known.tasks | {one.task for one in entries}
 
     def problems(self) -> list[str]:
@@ -117,6 +118,8 @@ class Finder:
 
     def _meant(self, entry: str) -> list[str]:
         names = sorted(self.tasks or ()) or list(self.headlines)
+        if entry in ROLES and self.roles:
+            return [name for name, role in self.roles.items() if role == ROLES[entry]]
         if names_no_task(entry):
             return list(self.headlines) or names
         return [name for name in names if name == entry or fnmatchcase(name, entry)] or (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import Any
 
 from tuneboard.config import SuiteTask
 from tuneboard.errors import DataError
+from tuneboard.headline import headline_metric
+from tuneboard.records import MetricValue
 from tuneboard.store.baselines import Baseline, list_baselines, load_baseline, staleness
 from tuneboard.store.database import reading, rows_as_dicts
 from tuneboard.store.pairs import entries_of
@@ -67,6 +70,26 @@ def asked(db: Path) -> Asked:
             tags[tag] = (*tags.get(tag, ()), name)
     entries = {name: entries_of(json.loads(settings)) for name, settings in suites}
     return Asked({name: found for name, found in entries.items() if found}, tags)
+
+
+def headlines(db: Path) -> dict[str, str]:
+    """Return the metric that stands for each task and group that was evaluated.
+
+    Raises:
+        StoreError: The database is missing or cannot be read.
+    """
+    with reading(db) as connection:
+        measured = connection.execute(
+            """SELECT task, metric, filter FROM cells JOIN metrics ON cell_id = cells.id
+               GROUP BY ALL ORDER BY min(metrics.rowid)"""
+        ).fetchall()
+        asked_so = connection.execute("SELECT settings FROM runs GROUP BY settings ORDER BY max(started)").fetchall()
+    preferred = {entry.task: entry.headline for (settings,) in asked_so for entry in entries_of(json.loads(settings))}
+    metrics: defaultdict[str, list[MetricValue]] = defaultdict(list)
+    for task, metric, filter_name in measured:
+        metrics[task].append(MetricValue(metric, filter_name, 0.0, None, None, None))
+    found = {task: headline_metric(task, values, preferred.get(task)) for task, values in metrics.items()}
+    return {task: metric.metric for task, metric in found.items() if metric is not None}
 
 
 def efforts(db: Path) -> list[Effort]:

@@ -10,7 +10,7 @@ Nothing here imports lm_eval or torch before tasks are loaded, so that names and
 from tuneboard.suites.catalog import SuiteInfo, find_suite, list_suites, sample_ids
 from tuneboard.suites.index import list_task_names
 from tuneboard.suites.loading import LoadedTasks, TaskRequest, load_tasks, with_prompt_settings
-from tuneboard.suites.own import named_tasks
+from tuneboard.suites.own import named_tasks, with_headlines
 from tuneboard.suites.prompts import build_requests, compiled_templates
 
 __all__ = [
@@ -25,5 +25,6 @@ __all__ = [
     "load_tasks",
     "named_tasks",
     "sample_ids",
+    "with_headlines",
     "with_prompt_settings",
 ]

@@ -63,7 +63,15 @@ def task_index(include_paths: Iterable[Path] = ()) -> dict[str, IndexEntry]:
     if builtin is not None:
         layers.append(_kept_index(builtin))
     layers.append(_scan(bundled.tasks_dir(), strict=False))
-    layers += [_scan_user_folder(Path(path).expanduser()) for path in include_paths]
+    return _merged([*layers, *map(_scan_user_folder, include_paths)])
+
+
+def folder_index(include_paths: Iterable[Path]) -> dict[str, IndexEntry]:
+    """Index the user's own folders alone; raises as ``task_index``."""
+    return _merged(map(_scan_user_folder, include_paths))
+
+
+def _merged(layers: Iterable[Mapping[str, IndexEntry]]) -> dict[str, IndexEntry]:
     merged: dict[str, IndexEntry] = {}
     for layer in layers:
         for name, entry in layer.items():
@@ -95,7 +103,8 @@ def file_entry(path: Path) -> IndexEntry | None:
         raise ConfigError(str(path), [" ".join(str(error).split())]) from error
 
 
-def _scan_user_folder(root: Path) -> dict[str, IndexEntry]:
+def _scan_user_folder(folder: Path) -> dict[str, IndexEntry]:
+    root = Path(folder).expanduser()
     if not root.is_dir():
         raise UsageError(f"--include-path {root} is no folder; give a folder with task YAML files")
     if not any(True for _ in _yaml_files(root)):

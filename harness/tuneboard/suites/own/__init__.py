@@ -7,7 +7,7 @@
 Four kinds: ``multiple_choice``, ``classification``, ``generation`` and ``perplexity``; ``tasks/examples`` has one each.
 """
 
-from tuneboard.suites.own.files import file_entries, is_own, named_tasks
+from tuneboard.suites.own.files import file_entries, is_own, named_tasks, with_headlines
 from tuneboard.suites.own.schema import OwnTask, read_own_task
 
-__all__ = ["OwnTask", "file_entries", "is_own", "named_tasks", "read_own_task"]
+__all__ = ["OwnTask", "file_entries", "is_own", "named_tasks", "read_own_task", "with_headlines"]

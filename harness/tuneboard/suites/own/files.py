@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from tuneboard.config import SuiteTask, load_yaml
 from tuneboard.errors import ConfigError, UsageError
 from tuneboard.metrics import find_metrics
-from tuneboard.suites.index import IndexEntry, file_entry
+from tuneboard.suites.index import IndexEntry, file_entry, folder_index
 from tuneboard.suites.own.schema import read_own_task
 
 #: Keys that only lm-eval's own format has.
@@ -36,6 +37,25 @@ def named_tasks(paths: Iterable[Path]) -> list[SuiteTask]:
             raise UsageError(f"{path} and {found[entry.name]} both hold a task '{entry.name}'; rename one of them")
         out.append(SuiteTask(entry.name, headline=_headline(path)))
     return out
+
+
+def with_headlines(tasks: Iterable[SuiteTask], include_paths: Iterable[Path]) -> tuple[SuiteTask, ...]:
+    """Give tasks of the user's own that are found in folders the metric that stands for them, as ``named_tasks`` does.
+
+    Args:
+        tasks: Of a suite; one that has a headline keeps it.
+        include_paths: The folders.
+
+    Raises:
+        UsageError: One is no folder, or holds no YAML.
+        ConfigError: A YAML is broken.
+    """
+    found = folder_index(include_paths)
+    paths = {name: entry.path for name, entry in found.items() if entry.kind == "task"}
+    return tuple(
+        replace(task, headline=_headline(path)) if task.headline is None and (path := paths.get(task.task)) else task
+        for task in tasks
+    )
 
 
 def file_entries(paths: Iterable[Path]) -> dict[str, IndexEntry]:
