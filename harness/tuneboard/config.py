@@ -219,7 +219,8 @@ class _Places:
         for key, value in node.value:
             line = key.start_mark.line + 1
             if key.tag not in ("tag:yaml.org,2002:str", "tag:yaml.org,2002:merge"):
-                self.problems.append(f"line {line}: a key is no text; write it in quotes")
+                shown = f": {key.value}" if isinstance(key.value, str) else ""
+                self.problems.append(f"line {line}: a key is no text{shown}; write it in quotes")
                 continue
             if key.value in seen:
                 self.problems.append(f"line {line}: '{key.value}' is given twice")

@@ -128,13 +128,21 @@ def test_clusters_come_from_the_column_that_the_task_names(folder: Path) -> None
     assert {one["cluster"] for one in found["toy_colours"]} == {None}
 
 
+def test_a_part_of_the_samples_is_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = one(folder / "base", "samples_toy_legs_*.jsonl")
+    file.write_text("".join(file.read_text().splitlines(keepends=True)[:-1]))
+
+    assert take(folder / "base", "base") == 2
+    assert "samples that results_" in capsys.readouterr().err and not Path("x.duckdb").exists()
+
+
 def test_importing_twice_changes_nothing(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert take(folder / "base", "base") == 0
     before = queries.cells(Path("x.duckdb"))
     capsys.readouterr()
     assert take(folder / "base", "base") == 0
 
-    assert "7 of them there already" in capsys.readouterr().out
+    assert "7 of 7 tasks there already" in capsys.readouterr().out
     assert queries.cells(Path("x.duckdb")) == before
     assert len(queries.runs(Path("x.duckdb"))) == 1
 

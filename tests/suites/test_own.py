@@ -269,6 +269,8 @@ def test_all_mistakes_are_told_at_once_with_lines_near_matches_and_the_columns(d
         (GENERATED.replace("bleu", "pass@3"), "pass@3 needs as many answers; write repeats: 3"),
         (GENERATED + "repeats: 3\n", "write a temperature above 0"),
         (CLASSES + "labels: [good, good]\n", "a label stands twice"),
+        (CLASSES + "labels: [yes, no]\n", "YAML reads yes, no, on and off as true and false; write labels in quotes"),
+        (CLASSES + "labels: {yes: good, no: bad}\n", "a key is no text: yes; write it in quotes"),
         ("task: mine\nkind: perplexity\ndata: rows.jsonl\n", "rows.jsonl has no column 'text'"),
     ],
 )

@@ -60,7 +60,8 @@ def run(args: argparse.Namespace) -> int:
     tasks = [result for result in results if result.kind == "task"]
     new = sum(result in fresh for result in tasks)
     said = f"{len(tasks)} tasks" if len(tasks) > 1 else f"task {tasks[0].task.name}"
-    note = "" if new == len(tasks) else f", {len(tasks) - new} of them there already"
+    of_tasks = f"{len(tasks) - new} of {len(tasks)} tasks " if len(tasks) > 1 else ""
+    note = "" if new == len(tasks) else f", {of_tasks}there already"
     print(one_line(f"{args.name}: {said}, {sum(result.n for result in tasks):,} samples{note}, in {args.db}"))
     print(f"compare with: tuneboard compare BASE {args.name} --db {args.db}")
     return 0

@@ -81,6 +81,12 @@ def _task_result(run: LoggedRun, task: str, candidate: Candidate) -> TaskResult:
     for metric, filter_name in _metric_names(values):
         names.setdefault(filter_name, []).append(metric)
     logged = read_samples(run.samples[task], names)
+    counted = (run.of("n-samples", task) or {}).get("effective")
+    if isinstance(counted, int) and counted != len(logged):
+        raise DataError(
+            f"{run.samples[task]} holds {len(logged):,} of the {counted:,} samples that {run.results.name} counts; "
+            "copy the whole file, or run lm-eval again"
+        )
     ref = _ref(run, task, logged)
     samples = _samples(logged, ref, _cluster_column(run, task))
     ids = [sample.doc_id for sample in logged]

@@ -18,6 +18,8 @@ from tuneboard.store.samples import choose_cell, samples_of
 
 #: Labels that a confusion is told of; more are hardly labels.
 MOST_LABELS = 100
+#: Characters; longer targets that repeat are sentences.
+_LONGEST_LABEL = 40
 #: Resamplings for the intervals of macro F1 and Matthews' correlation: their standard error is then 2 % off.
 _RESAMPLES = 1000
 
@@ -190,7 +192,7 @@ def _by_accuracy(row: Mapping[str, Any], choices: Sequence[str], said: int) -> i
 def _of_generated(rows: Sequence[Mapping[str, Any]]) -> LabelReport | str:
     targets = [row["target"].strip() for row in rows]
     labels = sorted(set(targets))
-    if not 2 <= len(labels) <= min(MOST_LABELS, len(rows) // 2):
+    if not 2 <= len(labels) <= min(MOST_LABELS, len(rows) // 2) or max(map(len, labels)) > _LONGEST_LABEL:
         return f"its {len(rows)} samples have {len(labels)} different targets, which are no labels"
     places = {label: place for place, label in enumerate(labels)}
     said = [places.get(_answer_texts(row)[0].strip(), len(labels)) for row in rows]

@@ -184,6 +184,11 @@ def _label_words(value: Any) -> Any:
     """Read a list of labels, or what the column holds and the word for it."""
     if not isinstance(value, list):
         return value
+    if any(isinstance(word, bool) for word in value):
+        raise ValueError(
+            'YAML reads yes, no, on and off as true and false; write labels in quotes, as in ["yes", "no"] '
+            '(a column of booleans has "True" and "False")'
+        )
     words = [str(word) if isinstance(word, int | float) else word for word in value]
     if len(set(map(str, words))) < len(words):
         raise ValueError("a label stands twice")
