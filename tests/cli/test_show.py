@@ -111,7 +111,13 @@ def test_suites_need_no_database(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert show(tmp_path / "none.duckdb", "suites", "--json") == 0
     assert {"core", "quick"} <= {suite["suite"] for suite in json.loads(capsys.readouterr().out)["suites"]}
     assert show(tmp_path / "none.duckdb", "core") == 0
-    assert "core.yaml" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "core.yaml" in out and next(line.split() for line in out.splitlines() if line.startswith("mmlu"))[2] == "5"
+    assert show(tmp_path / "none.duckdb", "quick", "--json") == 0
+    tasks = json.loads(capsys.readouterr().out)["tasks"]
+    assert {"hellaswag", "gsm8k"} <= {task["task"] for task in tasks} and all(task["limit"] for task in tasks)
+    assert show(tmp_path / "none.duckdb", "hellaswag") == 2
+    assert "no result of task 'hellaswag'" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 

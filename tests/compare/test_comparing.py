@@ -295,6 +295,18 @@ def test_the_headline_metric_comes_first_and_the_suite_may_name_it(make: SimpleN
     assert named.row("nothing") is None
 
 
+def test_metrics_beside_the_headline_change_nothing_about_it(make: SimpleNamespace) -> None:
+    task = make.task("toy", make.flips(50, 20, 12, 3))
+    others = [make.task("toy", make.flips(50, 30, 3, 3), metric=f"acc_{name}") for name in ("norm", "bytes", "other")]
+    more = replace(task, metrics={name: one for each in (task, *others) for name, one in each.metrics.items()})
+
+    alone, among = (compare(make.scores(one)).candidates[0].row("toy") for one in (task, more))
+
+    assert among.p_adjusted == alone.p_adjusted == alone.effect.p < 0.05
+    beside = [row.p_adjusted for row in compare(make.scores(more)).candidates[0].tasks if not row.headline]
+    assert beside == [1.0, 1.0, 1.0]
+
+
 def test_forgetting_weighs_targets_against_guards_and_ranks_the_frontier(make: SimpleNamespace) -> None:
     base = make.flips(400, 200, 0, 0)["base"]
 

@@ -311,6 +311,15 @@ def test_an_include_path_finds_the_same_task_by_its_name(desk: Desk) -> None:
     assert loaded.refs["mine"] == direct
 
 
+def test_an_own_task_that_takes_anothers_name_is_told(desk: Desk) -> None:
+    file = desk.write(CHOICE.replace("task: mine", "task: example_choice"))
+    loaded = load_tasks(TaskRequest((SuiteTask("example_choice"),), task_files=(file,)))
+    assert any("takes the place of another task of that name" in note for note in loaded.notes)
+    shipped = bundled.tasks_dir() / "examples/choice.yaml"
+    alone = load_tasks(TaskRequest((SuiteTask("example_choice"),), task_files=(shipped,)))
+    assert not any("takes the place" in note for note in alone.notes)
+
+
 @pytest.mark.parametrize("name", ["choice", "classification", "generation", "perplexity"])
 def test_every_shipped_example_loads(name: str) -> None:
     path = bundled.tasks_dir() / "examples" / f"{name}.yaml"

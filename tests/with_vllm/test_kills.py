@@ -13,6 +13,8 @@ import psutil
 import pytest
 from with_vllm.both import Outcome, World, command, device, environment, evaluate
 
+pytestmark = pytest.mark.accept
+
 TASK = ("--tasks", "hellaswag", "--limit", "60", "--num-fewshot", "0", "--dtype", "float32")
 
 

@@ -63,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
     of_tasks = f"{len(tasks) - new} of {len(tasks)} tasks " if len(tasks) > 1 else ""
     note = "" if new == len(tasks) else f", {of_tasks}there already"
     print(one_line(f"{args.name}: {said}, {sum(result.n for result in tasks):,} samples{note}, in {args.db}"))
-    print(f"compare with: tuneboard compare BASE {args.name} --db {args.db}")
+    print(one_line(f"compare with: tuneboard compare BASE {shlex.quote(args.name)} --db {shlex.quote(str(args.db))}"))
     return 0
 
 

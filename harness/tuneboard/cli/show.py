@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from tuneboard.cli.options import RUN_RULE
 from tuneboard.cli.show_report import add_report, show_report
-from tuneboard.errors import UnknownName, UsageError
+from tuneboard.errors import DataError, UnknownName, UsageError
 
 if TYPE_CHECKING:
     from tuneboard.cli.show_results import Shown
@@ -119,9 +119,9 @@ def _models(db: Path) -> _Rows:
 
 
 def _suites(db: Path) -> _Rows:
-    from tuneboard.suites import list_suites
+    from tuneboard.cli.show_suites import suites
 
-    return [{"suite": suite.name, "description": suite.description, "path": str(suite.path)} for suite in list_suites()]
+    return suites()
 
 
 def _recipes(db: Path) -> _Rows:
@@ -168,6 +168,7 @@ def _show_one(db: Path, name: str, as_json: bool, run: str | None) -> None:
     from tuneboard.cli import show_training
     from tuneboard.cli.show_results import chosen_results
     from tuneboard.store import queries
+    from tuneboard.suites import list_task_names
 
     known: list[str] = []
     if db.exists():
@@ -192,11 +193,20 @@ def _show_one(db: Path, name: str, as_json: bool, run: str | None) -> None:
     recipes = {row["recipe"]: row for row in _recipes(db)}
     if name in recipes and name not in suites:
         return _show_recipe(recipes[name], as_json)
+    if name not in suites and name in list_task_names():
+        raise DataError(f"no result of task '{name}' in {db} yet; what it is: tuneboard show tasks {name}")
     if name not in suites:
         raise UnknownName("name", name, [*known, *suites, *recipes, *_NAMES], hint)
+    _show_suite(suites[name], as_json)
+
+
+def _show_suite(row: dict[str, Any], as_json: bool) -> None:
+    from tuneboard.cli.show_suites import suite_tasks, suite_text
+
     if as_json:
-        return _print_json(suites[name])
-    return _print_pairs(suites[name])
+        return _print_json(row | {"tasks": suite_tasks(row["suite"])})
+    _print_pairs(row)
+    print(f"\n{suite_text(row['suite'])}")
 
 
 def _show_training(db: Path, name: str, as_json: bool) -> None:

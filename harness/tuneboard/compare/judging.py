@@ -14,6 +14,7 @@ from tuneboard.compare.records import Status, TaskComparison
 from tuneboard.compare.roles import Place
 
 ALPHA = 0.05
+_EXPLORED, _BESIDE = "explored", "beside"
 _Z = 1.959963984540054
 
 
@@ -50,10 +51,14 @@ def _is_headline(draft: Draft, headlines: Mapping[str, tuple[str, str]]) -> bool
 
 
 def _family(draft: Draft, places: Mapping[str, Place], headlines: Mapping[str, tuple[str, str]]) -> str:
-    """Return the family: what a suite asks for by role is confirmed, all else is explored."""
+    """Return the family: what a suite asks for by role is confirmed, all else is explored.
+
+    Metrics beside the one that stands for a task are a family of their own: to list more of them changes no headline.
+    """
     place = places[draft.task]
-    asked = place.member_of is None and place.role != "none" and _is_headline(draft, headlines)
-    return place.role if asked else "explored"
+    if not _is_headline(draft, headlines):
+        return _BESIDE
+    return place.role if place.member_of is None and place.role != "none" else _EXPLORED
 
 
 def _adjusted(drafts: Sequence[Draft], families: Sequence[str]) -> list[float]:
@@ -62,7 +67,7 @@ def _adjusted(drafts: Sequence[Draft], families: Sequence[str]) -> list[float]:
     for i, family in enumerate(families):
         places[family].append(i)
     for family, members in places.items():
-        correct = stats.benjamini_hochberg if family == "explored" else stats.holm
+        correct = stats.benjamini_hochberg if family in (_EXPLORED, _BESIDE) else stats.holm
         p_values = [_effect(drafts[i]).p for i in members]
         for i, p in zip(members, correct(p_values), strict=True):
             adjusted[i] = p

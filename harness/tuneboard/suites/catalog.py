@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tuneboard import bundled
-from tuneboard.config import Suite, load_suite
+from tuneboard.config import Suite, SuiteTask, load_suite
 from tuneboard.errors import UnknownName, UsageError
 
 
@@ -18,12 +18,13 @@ class SuiteInfo:
     name: str
     description: str
     path: Path
+    tasks: tuple[SuiteTask, ...]
 
 
 def list_suites() -> list[SuiteInfo]:
     """Return the suites that ship with tuneboard, by name."""
     suites = ((path, load_suite(path)) for path in sorted(bundled.suites_dir().glob("*.yaml")))
-    return [SuiteInfo(suite.name, suite.description, path) for path, suite in suites]
+    return [SuiteInfo(suite.name, suite.description, path, suite.tasks) for path, suite in suites]
 
 
 def find_suite(name_or_path: str) -> Suite:

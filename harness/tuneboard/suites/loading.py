@@ -82,7 +82,8 @@ def load_tasks(request: TaskRequest) -> LoadedTasks:
     from tuneboard.suites.building import TaskBuilder, registry
     from tuneboard.suites.mirror import Mirror
 
-    index = task_index(request.include_paths) | file_entries(request.task_files)
+    shipped, own = task_index(request.include_paths), file_entries(request.task_files)
+    index = shipped | own
     resolved = [_resolved(asked, index) for asked in request.tasks]
     builder = TaskBuilder(Mirror(request.mirror.expanduser()) if request.mirror else None)
     known = registry(index)
@@ -99,6 +100,11 @@ def load_tasks(request: TaskRequest) -> LoadedTasks:
                 _settle(loaded, entry, builder, request)
             _check_headline(entries[0].headline, [loaded.tasks[name] for name in leaves])
     loaded.notes.extend(_notes(loaded, builder.fixed))
+    loaded.notes.extend(
+        f"task '{name}' of {entry.path} takes the place of another task of that name; rename it to keep both"
+        for name, entry in own.items()
+        if name in shipped and shipped[name].path != entry.path
+    )
     return loaded
 
 
