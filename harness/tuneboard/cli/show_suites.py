@@ -16,7 +16,7 @@ def suites() -> list[dict[str, Any]]:
 
 
 def suite_tasks(name: str) -> list[dict[str, Any]]:
-    """Return the tasks and groups of a suite, each with role, few-shot, limit and headline where the suite sets them."""
+    """Return the tasks and groups of a suite, with role, few-shot, limit and headline where it sets them."""
     from tuneboard.suites import find_suite
 
     return [

@@ -60,7 +60,7 @@ def compare(scores: Scores, plan: Plan | None = None) -> Comparison:
 def _absent(places: Mapping[str, Place], plan: Plan) -> tuple[Refusal, ...]:
     """Return the entries of a suite that nothing was evaluated of."""
     named = [entry.task for entry in plan.suite or () if plan.expected is None or entry.task in plan.expected]
-    reason = "the suite asks for it and there is no result of it; tuneboard evaluate gives one"
+    reason = "asked for by the suite, but without a result; see: tuneboard evaluate --help"
     return tuple(
         Refusal(name, reason)
         for name in dict.fromkeys(named)

@@ -74,9 +74,11 @@ def nothing_sentence(entry: str, rule: Rule, rows: Sequence[TaskComparison], ref
         refused: Tasks that could not be.
     """
     if refused:
-        listed = "; ".join(f"{one.task}: {one.reason}" for one in refused[:_LISTED])
-        more = f"; and {len(refused) - _LISTED} more" if len(refused) > _LISTED else ""
-        return f"cannot be compared: {listed}{more}"
+        alike: dict[str, list[str]] = {}
+        for one in refused:
+            alike.setdefault(one.reason, []).append(one.task)
+        said = [f"{_cut(tasks, ', ', ' and')}: {reason}" for reason, tasks in alike.items()]
+        return f"cannot be compared: {_cut(said, '; ', '; and')}"
     metrics = list(dict.fromkeys(row.metric for row in meant(entry, rows)))
     if rule.metric and metrics:
         near = near_matches(rule.metric, metrics)
@@ -115,6 +117,11 @@ _MAPPED: dict[OnInconclusive, str] = {
     "warn": "is a warning only",
     "fail": "counts as a failure",
 }
+
+
+def _cut(parts: Sequence[str], between: str, last: str) -> str:
+    more = f"{last} {len(parts) - _LISTED} more" if len(parts) > _LISTED else ""
+    return between.join(parts[:_LISTED]) + more
 
 
 def _aim(rule: Rule, margin: float | None) -> str:
