@@ -126,6 +126,14 @@ def test_generated_labels_have_a_confusion_and_answers_that_are_none(tmp_path: P
     assert found.labels.accuracy.value == pytest.approx(4 / 6)
 
 
+def test_sentences_that_repeat_are_no_labels(tmp_path: Path) -> None:
+    targets = ["The shop opens at nine on every day of the week.", "The shop is closed on Sundays and on holidays."] * 3
+    found = report(tmp_path, generated(targets, targets), output_type="generate_until")
+
+    assert found.labels is None and found.answers is not None
+    assert "different targets, which are no labels" in (found.reason or "")
+
+
 def test_scores_of_repetitive_answers_stand_beside_those_of_the_others(tmp_path: Path) -> None:
     targets = [f"sentence number {i} says this" for i in range(4)]
     texts = ["says says says says says", targets[1], "", targets[3]]

@@ -87,7 +87,8 @@ def _compare(
     suite = policy.suite_tasks or None
     tags = tags_of(suite or scores.entries, scores.order)
     asked = policy.evaluate.tasks or None if policy.evaluate else None
-    plan = Plan(suite, asked, tags, Judgement(margins=policy.margins), args.seed)
+    judgement = Judgement(margins=policy.margins)
+    plan = Plan(suite=suite, expected=asked, tags=tags, judgement=judgement, seed=args.seed)
     return scores, compare(scores, plan)
 
 

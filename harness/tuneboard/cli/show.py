@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import math
 from collections.abc import Callable
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from tuneboard.cli.options import RUN_RULE
+from tuneboard.cli.show_layout import print_json, print_pairs, print_rows
 from tuneboard.cli.show_report import add_report, show_report
 from tuneboard.errors import DataError, UnknownName, UsageError
 
@@ -36,8 +36,6 @@ tuneboard show baselines                what gates may compare with
 tuneboard show tasks mmlu               tasks and groups whose names contain 'mmlu': data, metrics, size
 tuneboard show models --json"""
 
-SCHEMA = 1
-
 _Rows = list[dict[str, Any]]
 
 
@@ -58,9 +56,9 @@ def run(args: argparse.Namespace) -> int:
     if what in _NAMES:
         rows = _listed(db, what, args.match or "", args.mirror)
         if args.json:
-            _print_json({what: rows})
+            print_json({what: rows})
         else:
-            _print_rows(rows, f"no {what}" + (f" with '{args.match}' in their names" if args.match else ""))
+            print_rows(rows, f"no {what}" + (f" with '{args.match}' in their names" if args.match else ""))
     elif args.match is not None:
         raise UsageError(f"'{args.match}' is one argument too many: only lists take a text; see: tuneboard show --help")
     elif not show_report(args):
@@ -204,8 +202,8 @@ def _show_suite(row: dict[str, Any], as_json: bool) -> None:
     from tuneboard.cli.show_suites import suite_tasks, suite_text
 
     if as_json:
-        return _print_json(row | {"tasks": suite_tasks(row["suite"])})
-    _print_pairs(row)
+        return print_json(row | {"tasks": suite_tasks(row["suite"])})
+    print_pairs(row)
     print(f"\n{suite_text(row['suite'])}")
 
 
@@ -213,14 +211,14 @@ def _show_training(db: Path, name: str, as_json: bool) -> None:
     from tuneboard.cli.show_training import training_facts, training_text
 
     if as_json:
-        return _print_json(training_facts(db, name))
+        return print_json(training_facts(db, name))
     print(training_text(db, name))
 
 
 def _show_recipe(row: dict[str, Any], as_json: bool) -> None:
     text = Path(row["path"]).read_text(encoding="utf-8")
     if as_json:
-        return _print_json(row | {"text": text})
+        return print_json(row | {"text": text})
     print(f"# {row['path']}\n{text}", end="")
 
 
@@ -246,7 +244,7 @@ def _show_run(db: Path, row: Any, as_json: bool) -> None:
         print(json_text(evaluate_json(row.id, str(db), row.seconds, row.engine, results) | details))
         return
     engine = {key: value for key, value in row.engine.items() if key != "checks"}
-    _print_pairs(details | {"seconds": row.seconds, "engine": engine})
+    print_pairs(details | {"seconds": row.seconds, "engine": engine})
     print(check_text(row.engine))
     print(format_results(results))
 
@@ -256,49 +254,10 @@ def _show_results(details: dict[str, Any], shown: Shown, other: str, as_json: bo
     from tuneboard.cli.show_results import results_facts, results_text
 
     if as_json:
-        return _print_json({**details, **results_facts(shown)})
-    _print_pairs(details)
+        return print_json({**details, **results_facts(shown)})
+    print_pairs(details)
     print(f"\n{results_text(shown, other)}")
-
-
-def _print_rows(rows: _Rows, nothing: str) -> None:
-    from tuneboard.report.tables import format_table, one_line
-
-    if not rows:
-        print(one_line(nothing))
-        return
-    numbers = [all(isinstance(row[key], int | float | None) for row in rows) for key in rows[0]]
-    align = "".join("r" if number else "l" for number in numbers)
-    print(format_table(list(rows[0]), [[_text(key, value) for key, value in row.items()] for row in rows], align))
-
-
-def _print_pairs(details: dict[str, Any]) -> None:
-    from tuneboard.report.tables import one_line
-
-    width = max(map(len, details))
-    for key, value in details.items():
-        if value not in (None, {}, []):
-            print(one_line(f"{key:{width}}  {_text('', value)}"))
-
-
-def _text(key: str, value: Any) -> object:
-    from tuneboard.report.numbers import number
-
-    if isinstance(value, dict):
-        pairs = ((count, status) for status, count in value.items()) if key == "cells" else value.items()
-        return ", ".join(f"{first} {second}" for first, second in pairs)
-    if isinstance(value, list):
-        return ", ".join(map(str, value))
-    if isinstance(value, float) and not math.isfinite(value):
-        return number(value)
-    return value[:12] if key == "fingerprint" else value
 
 
 def _time(moment: Any) -> str:
     return f"{moment:%Y-%m-%d %H:%M:%S}Z"
-
-
-def _print_json(content: dict[str, Any]) -> None:
-    from tuneboard.report.numbers import json_text
-
-    print(json_text({"schema": SCHEMA, **content}))

@@ -5,10 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from tuneboard.cli.show_layout import print_json
 from tuneboard.errors import UsageError
-
-#: Of the JSON; keys may be added to it, never changed.
-SCHEMA = 1
 
 
 def add_report(parser: argparse.ArgumentParser) -> None:
@@ -37,7 +35,6 @@ def show_report(args: argparse.Namespace) -> bool:
         return False
     from tuneboard.cli.show_results import chosen_results, results_facts, results_text
     from tuneboard.report import task_report as shown
-    from tuneboard.report.numbers import json_text
     from tuneboard.store import queries
     from tuneboard.store.reports import task_report
 
@@ -47,7 +44,7 @@ def show_report(args: argparse.Namespace) -> bool:
     report = task_report(db, args.what, args.task, run=args.run) if args.report else None
     if args.json:
         facts = {} if report is None else {"report": shown.report_facts(report)}
-        print(json_text({"schema": SCHEMA, **head, **results_facts(results), **facts}))
+        print_json({**head, **results_facts(results), **facts})
     else:
         print(results_text(results, "task") + ("" if report is None else f"\n\n{shown.report_text(report)}"))
     return True

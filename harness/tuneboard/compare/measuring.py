@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     Masks: TypeAlias = NDArray[np.bool_]
 
 
-#: Fewest changed samples from which resampling sees how much more could change. With fewer, a corpus statistic with a
-#: largest score is given one more change each way, as binary scores are.
-_FEWEST_CHANGED = 5
+#: With fewer changed samples resampling sees little of how much more could change: a corpus statistic with a largest
+#: score is given one more change each way then, as binary scores are.
+_SPARSE = 5
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -210,7 +210,7 @@ class Measured:
         """Return the difference of two corpus statistics with its bootstrap standard error; at least 2 samples."""
         boot, n = self.resampled.difference(of, to), self.pieces.shape[1]
         stderr, scale = boot.stderr * (n / (n - 1)) ** 0.5, corpus_scale(self.metric.metric)
-        if scale is not None and self.changed(of, to) < _FEWEST_CHANGED:
+        if scale is not None and self.changed(of, to) < _SPARSE:
             stderr = (stderr**2 + 2 * (scale / (n + 2)) ** 2) ** 0.5
         return stats.MeanDifference(boot.estimate, stderr, n - 1)
 
