@@ -70,7 +70,7 @@ def test_adapters_are_served_with_their_base_under_their_names(
     assert option(words, "--served-model-name") == ["plain"]
     assert (option(words, "--host"), option(words, "--port")) == (["127.0.0.1"], ["8123"])
     assert option(words, "--lora-modules") == [f"{folder.name}={folder}" for folder in (one, two)]
-    assert "--enable-lora" in words
+    assert "--enable-lora" in words and "--worker-extension-cls" not in words
     assert option(words, "--max-lora-rank") == ["8"]
     # One slot stays free: a CPU answers requests of the base with the adapter of the last one.
     assert option(words, "--max-loras") == ["3"]

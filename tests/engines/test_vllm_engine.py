@@ -29,6 +29,7 @@ class Stage:
     refuses: frozenset[str] = frozenset()
     dies_at: int | None = None
     lives = 0  # workers that die, each at ``dies_at``
+    slow_lora = False
 
     def __init__(self, plan: Any, adapters: Mapping[str, AdapterRef], reader: Any) -> None:
         kind = type(self)
@@ -108,6 +109,16 @@ def test_the_model_is_loaded_once_when_all_adapters_are_known(make: Callable[...
     assert stage.started == [("lora", "other")] and not notes
     assert len({found[name, 0].response[0] for name in (BASE, "lora", "other")}) == 3
     assert stage.loaded == 0
+
+
+def test_adapters_that_run_by_other_operations_than_expected_are_told(
+    make: Callable[..., Any], stage: type[Stage]
+) -> None:
+    stage.slow_lora = True
+    engine, notes = make("lora")
+    engine.start()
+    engine.close()
+    assert len(notes) == 1 and "operations for adapters on CPUs" in notes[0] and "slow" in notes[0]
 
 
 def test_one_model_is_loaded_at_a_time_and_every_adapter_answers_as_in_transformers(

@@ -31,9 +31,17 @@ tuneboard serve runs/lora-a --base-name base --port 8080
 tuneboard serve merged/mine --address 0.0.0.0
 tuneboard serve mine --print          the command alone, to run elsewhere"""
 
-#: What the engine is given and a server decides otherwise: requests bring seeds and lengths of their own, and the
-#: model's own sampling defaults hold for whoever talks to it.
-_NOT_SERVED = ("model", "max_model_len", "seed", "generation_config", "load_format", "disable_log_stats")
+#: What the engine is given and a server decides otherwise: requests bring seeds and lengths of their own, the model's
+#: own sampling defaults hold for whoever talks to it, and tuneboard need not be installed where it runs.
+_NOT_SERVED = (
+    "model",
+    "max_model_len",
+    "seed",
+    "generation_config",
+    "load_format",
+    "disable_log_stats",
+    "worker_extension_cls",
+)
 
 #: Environment variables of the engine that a server needs as well.
 _SET = ("VLLM_CPU_KVCACHE_SPACE", "VLLM_USE_V2_MODEL_RUNNER")

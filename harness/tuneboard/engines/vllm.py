@@ -69,6 +69,8 @@ class VllmEngine:
         self.ref, self.options, self.notice = ref, options or LoadOptions(), notice
         self.settings = settings or VllmSettings()
         self.on_cpu = runs_on_cpu(self.options)
+        import transformers  # noqa: F401 (seconds, which are no part of loading the model)
+
         started = time.perf_counter()
         self.tokenizer, config, defaults = read_model(ref, self.options)
         self._own_length = context_length(config, self.tokenizer)
@@ -249,7 +251,10 @@ class VllmEngine:
             arguments["load_format"] = "safetensors"
         gpus = dealt_gpus(self.options.device, self.settings, self.on_cpu)
         plan = Plan(ref, arguments, self.settings, needs, gpus)
-        return Host(plan, served, self._reader)
+        host = Host(plan, served, self._reader)
+        if host.slow_lora:
+            self.notice("this vLLM's operations for adapters on CPUs are other than expected, and slow")
+        return host
 
     def _merged(self, name: str) -> Host | None:
         """Load an adapter that was merged; None where the merged weights answer otherwise than the adapter."""

@@ -98,6 +98,7 @@ class Host:
 
     Attributes:
         refused: Adapters that vLLM does not take after all, with its reason.
+        slow_lora: Whether adapters run by vLLM's own operations for CPUs, since tuneboard's do not fit this version.
 
     Raises:
         ModelError: It does not start; says which setting to change.
@@ -124,6 +125,7 @@ class Host:
         """Start every copy of the model, each on GPUs of its own."""
         made: list[Any] = []
         self.workers: list[list[Any]] = []
+        self.slow_lora = False
         with self.log.capturing():
             from vllm import LLM
 
@@ -133,6 +135,8 @@ class Host:
                 before = set(active_children())
                 with _visible(devices):
                     made.append(LLM(**self.plan.arguments))
+                if "worker_extension_cls" in self.plan.arguments:
+                    self.slow_lora |= not all(made[-1].collective_rpc("group_lora_tokens"))
                 self.workers.append([child for child in active_children() if child not in before])
         return made
 

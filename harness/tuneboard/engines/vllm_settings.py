@@ -23,6 +23,8 @@ CPU_BLOCK = 32
 #: Tokens of one request that go through a GPU in one step, so that the logits of a long text (4 bytes a token and word
 #: of the vocabulary, twice) fit beside what vLLM has reserved.
 _GPU_CHUNK = 2048
+#: By name, since what starts without torch reads this module.
+_CPU_LORA = "tuneboard.engines.vllm_cpu_lora.Grouped"
 _QUANTIZATIONS = {"4bit": "bitsandbytes", "fp8": "fp8", "awq": "awq", "gptq": "gptq"}
 
 
@@ -162,6 +164,8 @@ def engine_arguments(
             # All but the LM head: with it, LoRA and prompt log-probabilities together end the CPU engine.
             "lora_target_modules": list(loras.layers),
         }
+        if on_cpu:
+            arguments["worker_extension_cls"] = _CPU_LORA
     return arguments
 
 
