@@ -129,17 +129,29 @@ def _attend(
         )
         return out, None
     groups = getattr(module, "num_key_value_groups", 1)
+    seen_keys, seen_values = (_seen(repeat_kv(states, groups), layout) for states in (key, value))
     parts = []
-    for chunk in layout.chunks:
-        keys, values = (repeat_kv(_seen(states, layout.depth, chunk), groups) for states in (key, value))
+    for chunk, keys, values in zip(layout.chunks, seen_keys, seen_values, strict=True):
         queries = query[:, :, slice(*chunk.queries)]
         parts.append(scaled_dot_product_attention(queries, keys, values, attn_mask=chunk.mask, scale=scaling))
     return torch.cat(parts, dim=2).transpose(1, 2).contiguous(), None
 
 
-def _seen(states: torch.Tensor, depth: int, chunk: Chunk) -> torch.Tensor:
-    """Return the cached states and the chunk's own, shape [1, heads, cached + slots, dim]."""
-    first, last = chunk.slots
-    if first == 0:
-        return states[:, :, : depth + last]
-    return torch.cat([states[:, :, :depth], states[:, :, depth + first : depth + last]], dim=2)
+def _seen(states: torch.Tensor, layout: RowLayout) -> Iterator[torch.Tensor]:
+    """Yield what each chunk sees, the cached states and its own, shape [1, heads, cached + slots, dim].
+
+    Each is valid until the next: the cached states are copied once, and the chunks take turns behind them.
+    """
+    depth, room = layout.depth, max(last - first for first, last in (chunk.slots for chunk in layout.chunks))
+    turns: torch.Tensor | None = None
+    for chunk in layout.chunks:
+        first, last = chunk.slots
+        if first == 0:
+            yield states[:, :, : depth + last]
+            continue
+        if turns is None:
+            turns = states.new_empty(*states.shape[:2], depth + room, states.shape[3])
+            turns[:, :, :depth] = states[:, :, :depth]
+        end = depth + last - first
+        turns[:, :, depth:end] = states[:, :, depth + first : depth + last]
+        yield turns[:, :, :end]
