@@ -93,6 +93,11 @@ class Engine(Protocol):
         ...
 
 
+def load_seconds(engine: Engine) -> float:
+    """Return how long an engine has loaded models so far; some load more while answers are waited for."""
+    return float(engine.info.details.get("load_s", 0.0))
+
+
 @runtime_checkable
 class LoadsLate(Protocol):
     """An engine that loads its model when all adapters are attached."""

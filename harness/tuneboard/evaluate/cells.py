@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from tuneboard.engines.protocol import Answer, Engine, Work
+from tuneboard.engines.protocol import Answer, Engine, Work, load_seconds
 from tuneboard.evaluate.recording import RecordedTask
 from tuneboard.evaluate.replaying import replay, scoring_fault
 from tuneboard.evaluate.request import Listener
@@ -106,6 +106,7 @@ class OpenWork:
         for cell, one in self._open() if wanted is None else wanted:
             owners[cell.candidate.name, one].append(cell)
         keys = list(owners)
+        loaded = load_seconds(engine)
         last = synced = time.perf_counter()
         for answer in _answers(engine, self._work(owners, engine_names)):
             now = time.perf_counter()
@@ -124,6 +125,7 @@ class OpenWork:
                 if not cell.open:
                     yield cell
             last = time.perf_counter()
+        self.engine_seconds -= load_seconds(engine) - loaded
 
     def _open(self) -> Iterator[tuple[Cell, str]]:
         return ((cell, one) for cell in self.cells for one in cell.recorded.asks if one in cell.open)

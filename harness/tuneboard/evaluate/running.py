@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tuneboard.engines.protocol import BASE, Engine, EngineInfo, LoadsLate
+from tuneboard.engines.protocol import BASE, Engine, EngineInfo, LoadsLate, load_seconds
 from tuneboard.errors import StoreError, TuneboardError, near_matches
 from tuneboard.evaluate.canary import unapplied
 from tuneboard.evaluate.cells import Cell, CellWriter, OpenWork
@@ -160,7 +160,7 @@ class Evaluating:
                 self._answer(engine, group, work, writer)
                 checking = self._asked_twice(engine, group)
             finally:
-                self.timing["load_s"] += float(engine.info.details.get("load_s", 0.0))
+                self.timing["load_s"] += load_seconds(engine)
                 self.timing["engine_s"] += work.engine_seconds
                 work.close()
                 engine.close()
@@ -230,7 +230,9 @@ class Evaluating:
         """Fail the cells of adapters that change nothing; returns whether there were any."""
         own = {candidate.name for candidate in group.candidates if candidate.adapter is not None}
         names = dict.fromkeys(cell.candidate.name for cell in work.cells if cell.candidate.name in own)
+        asked, loaded = time.perf_counter(), load_seconds(engine)
         found = unapplied(engine, list(names))
+        work.engine_seconds += time.perf_counter() - asked - (load_seconds(engine) - loaded)
         for name, reason in found.items():
             self.hooks.listener.note(reason)
             for cell in work.withdraw(name):

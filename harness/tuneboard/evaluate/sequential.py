@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from tuneboard.engines.protocol import Engine
+from tuneboard.engines.protocol import Engine, load_seconds
 from tuneboard.errors import DataError
 from tuneboard.evaluate.cells import Cell, OpenWork
 from tuneboard.evaluate.grouping import group_results
@@ -88,7 +88,7 @@ class _Sequential(Evaluating):
             self.timing["engine_s"] += self.work.engine_seconds
             self.work.close()
             for engine in self._engines.values():
-                self.timing["load_s"] += float(engine.info.details.get("load_s", 0.0))
+                self.timing["load_s"] += load_seconds(engine)
                 engine.close()
         if not self._broken:
             self.gate = gate
