@@ -251,3 +251,13 @@ def test_value_types_read_what_they_should(read: object, good: str, value: objec
 def test_value_types_refuse_what_they_should(read: object, bad: str) -> None:
     with pytest.raises(argparse.ArgumentTypeError, match=f"'{bad}' given, expected"):
         read(bad)  # type: ignore[operator]
+
+
+@pytest.mark.parametrize(("argument", "code"), [("--version", 0), ("--nonsense", 2)])
+def test_a_process_that_ends_at_once_runs_its_exit_handlers_and_keeps_its_code(argument: str, code: int) -> None:
+    program = (
+        f"import atexit, sys; from tuneboard.__main__ import run; sys.argv = ['tuneboard', {argument!r}]\n"
+        "atexit.register(print, 'handled', end='')\nrun()"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout[-7:]) == (code, "handled")
