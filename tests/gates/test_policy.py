@@ -125,6 +125,7 @@ suite: quik
         ("rules: [{rule: not_regress, tasks: []}]", "'tasks' is empty"),
         ("rules: [{rule: not_regress, value: 1}]", "not_regress has no 'value'"),
         ("rules: [{rule: not_regress, margin: -0.1}]", "margin -0.1; expected a number above 0"),
+        ("rules: [{rule: not_regress, margin: yes}]", "'rules[0].margin' is True; expected a valid number"),
         ("rules: [{rule: not_regress, tasks: mmlu, margin: 0.5}]", "expected less than 0.5"),
         ("rules: [{rule: not_regress, tasks: mmlu_*, margin: 0.5}]", "mmlu_anatomy acc goes from 0 to 1"),
         ("rules: [{rule: not_regress, tasks: wikitext, metric: acc, margin: 3}]", "wikitext acc goes from 0 to 1"),

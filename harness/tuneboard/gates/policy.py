@@ -127,12 +127,21 @@ def _line(problem: str) -> int:
     return int(number) if number.isdigit() else 0
 
 
+def _not_yes_or_no(value: Any) -> Any:
+    if isinstance(value, bool):
+        from pydantic_core import PydanticKnownError
+
+        raise PydanticKnownError("float_type")
+    return value
+
+
 @cache
 def _policy_model() -> type[BaseModel]:
-    from pydantic import BaseModel, Field
+    from pydantic import BaseModel, BeforeValidator, Field
 
     text = Annotated[str, Field(min_length=1)]
-    number = Annotated[float, Field(allow_inf_nan=False)]
+    # YAML takes 1e-3, which has no point, for text: numbers may come as such.
+    number = Annotated[float, Field(allow_inf_nan=False), BeforeValidator(_not_yes_or_no)]
 
     class RuleConfig(BaseModel):
         rule: RuleName
