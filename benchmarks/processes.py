@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import resource
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -18,11 +19,13 @@ class Process:
     seconds: float
     peak_mib: float
     output: str
+    imports: Mapping[str, float] = field(repr=False)
+    """Module to the seconds that it took to import, without those that it imported in turn."""
 
 
 def run(argv: Sequence[object], environment: Mapping[str, str] | None = None) -> Process:
     """Run a Python program (a file, or ``-m`` and a module) to its end and measure it as a whole."""
-    command = [sys.executable, __file__, *map(str, argv)]
+    command = [sys.executable, "-X", "importtime", __file__, *map(str, argv)]
     env = {**os.environ, "HF_HUB_OFFLINE": "1", "TQDM_DISABLE": "1", **(environment or {})}
     started = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)
@@ -30,25 +33,40 @@ def run(argv: Sequence[object], environment: Mapping[str, str] | None = None) ->
     seconds = time.perf_counter() - started
     if process.returncode != 0:
         sys.exit(f"{' '.join(map(str, argv))}\nfailed with {process.returncode}:\n{errors[-3000:]}")
-    return Process(seconds, _peak_of(errors), output)
+    return Process(seconds, _peak_of(errors), output, dict(_imports_of(errors)))
 
 
-def import_seconds(modules: str) -> float:
-    """Time that importing libraries takes, which neither side can save."""
-    started = time.perf_counter()
-    subprocess.run([sys.executable, "-c", f"import {modules}"], check=True, capture_output=True)
-    return time.perf_counter() - started
+def import_seconds(process: Process, modules: str) -> float:
+    """Time that importing libraries took in a process, which neither side can save.
+
+    Args:
+        process: What was measured.
+        modules: The libraries, as after the word ``import``; what these import in turn belongs to them.
+    """
+    command = [sys.executable, "-X", "importtime", "-c", f"import {modules}"]
+    errors = subprocess.run(command, check=True, capture_output=True, text=True).stderr
+    return sum(process.imports.get(name, 0.0) for name in dict(_imports_of(errors)))
+
+
+def _imports_of(errors: str) -> Iterator[tuple[str, float]]:
+    """Read what ``-X importtime`` wrote; a module that a child process imported again is read as first seen."""
+    for line in reversed(errors.splitlines()):
+        own, _, rest = line.removeprefix("import time:").partition("|")
+        if line.startswith("import time:") and own.strip().isdigit():
+            yield rest.rpartition("|")[2].strip(), int(own) / 1e6
 
 
 def _peak_of(errors: str) -> float:
-    """Peak resident memory that the program below printed as the last line on stderr, in MiB."""
-    return float(errors.rstrip().rsplit("\n", 1)[-1].removeprefix("peak_kib ")) / 1024
+    """Peak resident memory that the program below printed on stderr, in MiB."""
+    return float(errors.rpartition("\npeak_kib ")[2].split()[0]) / 1024
 
 
 def _main(argv: list[str]) -> None:
-    """Run a Python program in this process, then print its peak memory as the last line on stderr."""
+    """Run a Python program in this process; its peak memory goes to stderr at its end."""
     import runpy
 
+    # The first exit handler is the last to run.
+    atexit.register(_print_peak)
     try:
         if argv[0] == "-m":
             sys.argv = argv[1:]
@@ -59,7 +77,10 @@ def _main(argv: list[str]) -> None:
     except SystemExit as stop:
         if stop.code not in (None, 0):
             raise
-    print(f"\npeak_kib {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}", file=sys.stderr)
+
+
+def _print_peak() -> None:
+    print(f"\npeak_kib {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":
