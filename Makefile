@@ -19,23 +19,23 @@ demo: install  ## a small model, fine-tunes of it, what they gained and what the
 	$(VENV)/bin/tuneboard demo
 
 test: install  ## run the everyday tests
-	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -rs -m "not accept and not alone and not vllm" -n logical --maxprocesses 4 --dist loadfile $(PYTEST_ARGS)
-	$(PYTHON) -m pytest -rs -m "alone and not accept and not vllm" $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -rfEs -m "not accept and not alone and not vllm" -n logical --maxprocesses 4 --dist loadfile $(PYTEST_ARGS)
+	$(PYTHON) -m pytest -rfEs -m "alone and not accept and not vllm" $(PYTEST_ARGS)
 
 install-vllm: $(VLLM_STAMP)  ## add vLLM for CPUs to .venv, for the tests; for a GPU: pip install 'tuneboard[vllm]'
 
 test-vllm: install-vllm  ## run real vLLM on this machine's CPU beside the transformers engine
-	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -rs -m "vllm and not gpu and not accept" $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -rfEs -m "vllm and not gpu and not accept" $(PYTEST_ARGS)
 
 accept-vllm: install-vllm  ## and kill it in mid-run
-	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -rs -m "vllm and accept and not gpu" $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -rfEs -m "vllm and accept and not gpu" $(PYTEST_ARGS)
 
 test-gpu:  ## run the same tests and those that depend on size with the vllm and the GPU of this machine
-	$(PYTHON) -m pytest -rs -m vllm $(PYTEST_ARGS)
+	$(PYTHON) -m pytest -rfEs -m vllm $(PYTEST_ARGS)
 
 accept: install  ## run the long checks in full, then the simulation of gates and the benchmark
-	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -rs -m "accept and not alone and not vllm" -n logical --maxprocesses 4 --dist worksteal $(PYTEST_ARGS)
-	$(PYTHON) -m pytest -rs -m "accept and alone and not vllm" $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -rfEs -m "accept and not alone and not vllm" -n logical --maxprocesses 4 --dist worksteal $(PYTEST_ARGS)
+	$(PYTHON) -m pytest -rfEs -m "accept and alone and not vllm" $(PYTEST_ARGS)
 	$(PYTHON) benchmarks/gate_simulation.py
 	$(PYTHON) benchmarks/cpu_vs_lm_eval.py
 
