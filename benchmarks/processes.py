@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 
 
 @dataclass(frozen=True)
@@ -43,9 +44,14 @@ def import_seconds(process: Process, modules: str) -> float:
         process: What was measured.
         modules: The libraries, as after the word ``import``; what these import in turn belongs to them.
     """
+    return sum(process.imports.get(name, 0.0) for name in _imported_by(modules))
+
+
+@cache
+def _imported_by(modules: str) -> frozenset[str]:
     command = [sys.executable, "-X", "importtime", "-c", f"import {modules}"]
     errors = subprocess.run(command, check=True, capture_output=True, text=True).stderr
-    return sum(process.imports.get(name, 0.0) for name in dict(_imports_of(errors)))
+    return frozenset(dict(_imports_of(errors)))
 
 
 def _imports_of(errors: str) -> Iterator[tuple[str, float]]:

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch.nn.functional import scaled_dot_product_attention
+from torch.nn.functional import pad, scaled_dot_product_attention
 from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, sdpa_mask
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
@@ -27,6 +27,10 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 TREE_ATTENTION = "tuneboard_tree"
 #: Subtrees are taken together up to this many tokens: a call of the kernel costs about as much as 32 more keys.
 _CHUNK = 96
+#: Where products in parts are as exact as fused ones, whose kernel holds weights in float32 in any case.
+_PARTED = (torch.float32, torch.float64)
+#: Attention weights that are held at a time: as many as caches next to the cores hold.
+_WEIGHTS = 1 << 18
 #: Arguments that change the product itself; with any of them the ordinary way is taken.
 _SPECIAL = ("softcap", "s_aux", "position_bias", "sliding_window")
 
@@ -38,7 +42,7 @@ class Chunk:
     Attributes:
         queries: First query of the chunk, last query + 1.
         slots: First slot of the row whose keys they see, last slot + 1.
-        mask: Additive mask over the cache and the chunk's slots, shape [1, 1, queries, cached + slots].
+        mask: Additive mask over the chunk's slots, shape [1, 1, queries, slots]; the cache is seen whole.
     """
 
     queries: tuple[int, int]
@@ -128,13 +132,41 @@ def _attend(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **options
         )
         return out, None
-    groups = getattr(module, "num_key_value_groups", 1)
-    seen_keys, seen_values = (_seen(repeat_kv(states, groups), layout) for states in (key, value))
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    attend = _in_parts if query.dtype in _PARTED else _fused
+    if attend is _fused:
+        key, value = (repeat_kv(states, query.shape[1] // states.shape[1]) for states in (key, value))
     parts = []
-    for chunk, keys, values in zip(layout.chunks, seen_keys, seen_values, strict=True):
-        queries = query[:, :, slice(*chunk.queries)]
-        parts.append(scaled_dot_product_attention(queries, keys, values, attn_mask=chunk.mask, scale=scaling))
+    for chunk, keys, values in zip(layout.chunks, _seen(key, layout), _seen(value, layout), strict=True):
+        parts.append(attend(query[:, :, slice(*chunk.queries)], keys, values, chunk.mask, scale))
     return torch.cat(parts, dim=2).transpose(1, 2).contiguous(), None
+
+
+def _in_parts(
+    queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, mask: torch.Tensor, scale: float
+) -> torch.Tensor:
+    """Attend by two matrix products and a softmax, some heads at a time; neighbouring heads may share keys.
+
+    For a chunk, torch's fused kernel goes by blocks of 32 queries, and takes a third longer.
+    """
+    heads, count, width = queries.shape[1:]
+    sharing, seen = keys.shape[1:3]
+    grouped = (queries * scale).reshape(sharing, -1, width)
+    out = torch.empty_like(grouped, memory_format=torch.contiguous_format)
+    step = max(1, _WEIGHTS // (grouped.shape[1] * seen))
+    for first in range(0, sharing, step):
+        some = slice(first, first + step)
+        weights = torch.bmm(grouped[some], keys[0, some].transpose(1, 2))
+        weights.view(-1, count, seen)[..., seen - mask.shape[-1] :] += mask[0]
+        torch.bmm(weights.softmax(-1), values[0, some], out=out[some])
+    return out.view(1, heads, count, width)
+
+
+def _fused(
+    queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, mask: torch.Tensor, scale: float
+) -> torch.Tensor:
+    whole = pad(mask, (keys.shape[2] - mask.shape[-1], 0))
+    return scaled_dot_product_attention(queries, keys, values, attn_mask=whole, scale=scale)
 
 
 def _seen(states: torch.Tensor, layout: RowLayout) -> Iterator[torch.Tensor]:

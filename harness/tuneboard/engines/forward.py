@@ -166,8 +166,7 @@ class TreeModel:
     def _layout(self, inside: npt.NDArray[np.bool_], cached: int, subtrees: Sequence[int]) -> RowLayout:
         chunks = []
         for first, last in chunked(subtrees, len(inside)):
-            before = np.ones((last - first, cached), dtype=np.bool_)
-            mask = self._additive(np.concatenate([before, inside[first:last, first:last]], axis=1), 0)
+            mask = self._additive(inside[first:last, first:last], 0)
             chunks.append(Chunk((first, last), (first, last), mask))
         return RowLayout(cached, tuple(chunks))
 
