@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 CACHED, STARTS, ROW = 150, (0, 60, 130, 200, 290), 300
-HEADS, WIDTH = 4, 16
+HEADS, KEY_WIDTH, VALUE_WIDTH = 4, 16, 12
 
 
 @pytest.mark.parametrize("weights", [1, 1 << 30], ids=["one head at a time", "all at once"])
@@ -22,8 +22,9 @@ def test_chunks_attend_as_the_whole_row_does(
     monkeypatch.setattr(attention, "_WEIGHTS", weights)
     torch.manual_seed(0)
     dtype = getattr(torch, kind)
-    query = torch.randn(1, ROW, HEADS, WIDTH, dtype=dtype).transpose(1, 2)
-    key, value = torch.randn(2, 1, sharing, CACHED + ROW, WIDTH, dtype=dtype)
+    query = torch.randn(1, ROW, HEADS, KEY_WIDTH, dtype=dtype).transpose(1, 2)
+    key = torch.randn(1, sharing, CACHED + ROW, KEY_WIDTH, dtype=dtype)
+    value = torch.randn(1, sharing, CACHED + ROW, VALUE_WIDTH, dtype=dtype)
     inside = torch.zeros(ROW, ROW, dtype=torch.bool)
     for first, last in zip(STARTS, [*STARTS[1:], ROW], strict=True):
         inside[first:last, first:last] = torch.ones(last - first, last - first).tril()

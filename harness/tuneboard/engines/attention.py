@@ -152,14 +152,14 @@ def _in_parts(
     heads, count, width = queries.shape[1:]
     sharing, seen = keys.shape[1:3]
     grouped = (queries * scale).reshape(sharing, -1, width)
-    out = torch.empty_like(grouped, memory_format=torch.contiguous_format)
+    out = values.new_empty(sharing, grouped.shape[1], values.shape[3])
     step = max(1, _WEIGHTS // (grouped.shape[1] * seen))
     for first in range(0, sharing, step):
         some = slice(first, first + step)
         weights = torch.bmm(grouped[some], keys[0, some].transpose(1, 2))
         weights.view(-1, count, seen)[..., seen - mask.shape[-1] :] += mask[0]
         torch.bmm(weights.softmax(-1), values[0, some], out=out[some])
-    return out.view(1, heads, count, width)
+    return out.view(1, heads, count, values.shape[3])
 
 
 def _fused(
