@@ -77,10 +77,10 @@ def test_passing_trouble_is_asked_again_and_said_once(fault: Fault, serve: Any) 
 
 @pytest.mark.parametrize("as_date", [False, True])
 def test_retry_after_makes_every_thread_wait(as_date: bool, serve: Any) -> None:
+    started = time.monotonic()
     when = formatdate(time.time() + 2, usegmt=True) if as_date else "0.6"
     least_s = 0.5
     server = serve(fault=sometimes({"a": [Fault(429, {}, {"Retry-After": when})]}))
-    started = time.monotonic()
     answers = written(server, "a", *"bcdefgh", concurrency=1)
     assert all(answer.error is None for answer in answers.values())
     assert time.monotonic() - started >= least_s

@@ -162,6 +162,7 @@ def test_broken_file_in_the_users_folder_is_named(tmp_path: Path, builtin: Path,
         task_index([own])
 
 
+@pytest.mark.alone
 def test_listing_names_imports_neither_lm_eval_nor_torch():
     code = (
         "import sys, time; start = time.perf_counter()\n"
