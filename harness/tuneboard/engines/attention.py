@@ -1,10 +1,11 @@
-"""Attention of a tree-masked row without the parts that its mask forbids, on the CPU.
+"""Attention of a tree-masked row without most of what its mask forbids, on the CPU.
 
-A row holds subtrees that share nothing but the cache before them. One masked product over everything computes, for
-each token, the keys of all other subtrees too, and throws them away: with rows of 512 tokens a third to three quarters
-of the work. Here each chunk of the row attends to the cache and to itself, in one masked product: one softmax per token
-over its own keys in their order, which is what a whole prompt alone computes. Two products joined by their
-log-sum-exps cost the same time and were half as far again from that in the last bits.
+A row holds the ends of many sequences that part at different tokens. One masked product over everything computes, for
+each token, the keys of all other sequences too, and throws them away: with rows of 512 tokens a third to three quarters
+of the work. Here each chunk of the row attends to the cache, to its ancestors in the row and to itself, in one masked
+product: one softmax per token over its own keys in their order, which is what a whole prompt alone computes. Two
+products joined by their log-sum-exps cost the same time and were half as far again from that in the last bits; products
+and softmax one after the other, instead of torch's fused kernel, took a tenth longer.
 """
 
 from __future__ import annotations
@@ -12,47 +13,45 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch.nn.functional import pad, scaled_dot_product_attention
+from torch.nn.functional import scaled_dot_product_attention
 from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, sdpa_mask
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 #: Name under which models find it.
 TREE_ATTENTION = "tuneboard_tree"
-#: Subtrees are taken together up to this many tokens: a call of the kernel costs about as much as 32 more keys.
-_CHUNK = 96
-#: Where products in parts are as exact as fused ones, whose kernel holds weights in float32 in any case.
-_PARTED = (torch.float32, torch.float64)
-#: Attention weights that are held at a time: as many as caches next to the cores hold.
-_WEIGHTS = 1 << 18
+#: Least tokens of a chunk: from here on torch's kernel takes 64 queries at a time, and half the time for each.
+_CHUNK = 192
 #: Arguments that change the product itself; with any of them the ordinary way is taken.
 _SPECIAL = ("softcap", "s_aux", "position_bias", "sliding_window")
 
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Neighbouring subtrees of a row.
+    """Neighbouring tokens of a row.
 
     Attributes:
         queries: First query of the chunk, last query + 1.
-        slots: First slot of the row whose keys they see, last slot + 1.
-        mask: Additive mask over the chunk's slots, shape [1, 1, queries, slots]; the cache is seen whole.
+        slots: First slot of the chunk, last slot + 1.
+        ancestors: Slots before the chunk that some of it attends to, ascending, shape [ancestors].
+        mask: Additive mask over the cache, the ancestors and the chunk's slots, shape [1, 1, queries, keys].
     """
 
     queries: tuple[int, int]
     slots: tuple[int, int]
+    ancestors: torch.Tensor
     mask: torch.Tensor
 
 
 @dataclass(frozen=True, slots=True)
 class RowLayout:
-    """Where the subtrees of a row stand.
+    """Where the chunks of a row stand.
 
     Attributes:
         depth: Cached tokens before the row, virtual ones at the root included.
@@ -74,7 +73,7 @@ class RowLayout:
             first, last = np.searchsorted(kept, chunk.slots)
             if first < last:
                 mask = chunk.mask[:, :, torch.from_numpy(kept[first:last] - chunk.slots[0])]
-                chunks.append(Chunk((int(first), int(last)), chunk.slots, mask))
+                chunks.append(replace(chunk, queries=(int(first), int(last)), mask=mask))
         return RowLayout(self.depth, tuple(chunks))
 
 
@@ -92,18 +91,45 @@ def laid_out(*layouts: RowLayout) -> Iterator[None]:
 
 
 def chunked(starts: Sequence[int], size: int) -> list[tuple[int, int]]:
-    """Join neighbouring subtrees until a chunk has enough tokens.
+    """Cut a row into chunks of much the same size, where sequences begin if that is possible.
 
     Args:
-        starts: First slot of each subtree, ascending, from 0.
+        starts: First slot of each sequence's own tokens, ascending, from 0.
         size: Tokens of the row.
     """
     out, first = [], 0
-    for start in [*starts[1:], size]:
-        if start - first >= _CHUNK or start == size:
-            out.append((first, start))
-            first = start
-    return out
+    for left in range(size // _CHUNK, 1, -1):
+        aim = first + (size - first) // left
+        near = min(starts, key=lambda start: abs(start - aim))
+        last = near if first + _CHUNK <= near <= size - (left - 1) * _CHUNK else aim
+        out.append((first, last))
+        first = last
+    return [*out, (first, size)]
+
+
+def lay_out_row(inside: npt.NDArray[np.bool_], cached: int, starts: Sequence[int], dtype: torch.dtype) -> RowLayout:
+    """Cut a row into chunks that attend to what they must.
+
+    Args:
+        inside: Which token of the row attends to which token of it, shape [row, row].
+        cached: Tokens in the cache, which all attend to.
+        starts: First slot of each sequence's own tokens, ascending, from 0.
+        dtype: Of the masks.
+    """
+    chunks = []
+    for first, last in chunked(starts, len(inside)):
+        ancestors = np.flatnonzero(inside[first:last, :first].any(axis=0))
+        allowed = np.ones((last - first, cached + len(ancestors) + last - first), dtype=np.bool_)
+        allowed[:, cached:] = inside[first:last, np.concatenate([ancestors, np.arange(first, last)])]
+        mask = additive(allowed, dtype)[None, None]
+        chunks.append(Chunk((first, last), (first, last), torch.from_numpy(ancestors), mask))
+    return RowLayout(cached, tuple(chunks))
+
+
+def additive(allowed: npt.NDArray[np.bool_], dtype: torch.dtype) -> torch.Tensor:
+    """Return 0 where a key is seen and the lowest number where it is not, shape as given: [queries, keys]."""
+    mask = torch.zeros(allowed.shape, dtype=dtype)
+    return mask.masked_fill_(torch.from_numpy(~allowed), torch.finfo(dtype).min)
 
 
 def install(model: Any) -> bool:
@@ -132,58 +158,33 @@ def _attend(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **options
         )
         return out, None
-    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    attend = _in_parts if query.dtype in _PARTED else _fused
-    if attend is _fused:
-        key, value = (repeat_kv(states, query.shape[1] // states.shape[1]) for states in (key, value))
+    groups = query.shape[1] // key.shape[1]
+    seen_keys, seen_values = (_seen(repeat_kv(states, groups), layout) for states in (key, value))
     parts = []
-    for chunk, keys, values in zip(layout.chunks, _seen(key, layout), _seen(value, layout), strict=True):
-        parts.append(attend(query[:, :, slice(*chunk.queries)], keys, values, chunk.mask, scale))
+    for chunk, keys, values in zip(layout.chunks, seen_keys, seen_values, strict=True):
+        queries = query[:, :, slice(*chunk.queries)]
+        parts.append(scaled_dot_product_attention(queries, keys, values, attn_mask=chunk.mask, scale=scaling))
     return torch.cat(parts, dim=2).transpose(1, 2).contiguous(), None
 
 
-def _in_parts(
-    queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, mask: torch.Tensor, scale: float
-) -> torch.Tensor:
-    """Attend by two matrix products and a softmax, some heads at a time; neighbouring heads may share keys.
-
-    For a chunk, torch's fused kernel goes by blocks of 32 queries, and takes a third longer.
-    """
-    heads, count, width = queries.shape[1:]
-    sharing, seen = keys.shape[1:3]
-    grouped = (queries * scale).reshape(sharing, -1, width)
-    out = values.new_empty(sharing, grouped.shape[1], values.shape[3])
-    step = max(1, _WEIGHTS // (grouped.shape[1] * seen))
-    for first in range(0, sharing, step):
-        some = slice(first, first + step)
-        weights = torch.bmm(grouped[some], keys[0, some].transpose(1, 2))
-        weights.view(-1, count, seen)[..., seen - mask.shape[-1] :] += mask[0]
-        torch.bmm(weights.softmax(-1), values[0, some], out=out[some])
-    return out.view(1, heads, count, values.shape[3])
-
-
-def _fused(
-    queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, mask: torch.Tensor, scale: float
-) -> torch.Tensor:
-    whole = pad(mask, (keys.shape[2] - mask.shape[-1], 0))
-    return scaled_dot_product_attention(queries, keys, values, attn_mask=whole, scale=scale)
-
-
 def _seen(states: torch.Tensor, layout: RowLayout) -> Iterator[torch.Tensor]:
-    """Yield what each chunk sees, the cached states and its own, shape [1, heads, cached + slots, dim].
+    """Yield what each chunk sees: the cached states, its ancestors' and its own, shape [1, heads, seen, dim].
 
     Each is valid until the next: the cached states are copied once, and the chunks take turns behind them.
     """
-    depth, room = layout.depth, max(last - first for first, last in (chunk.slots for chunk in layout.chunks))
+    depth = layout.depth
     turns: torch.Tensor | None = None
     for chunk in layout.chunks:
         first, last = chunk.slots
-        if first == 0:
+        if len(chunk.ancestors) == first:
             yield states[:, :, : depth + last]
             continue
         if turns is None:
-            turns = states.new_empty(*states.shape[:2], depth + room, states.shape[3])
+            turns = states.new_empty(
+                *states.shape[:2], max(each.mask.shape[3] for each in layout.chunks), states.shape[3]
+            )
             turns[:, :, :depth] = states[:, :, :depth]
-        end = depth + last - first
-        turns[:, :, depth:end] = states[:, :, depth + first : depth + last]
-        yield turns[:, :, :end]
+        own = depth + len(chunk.ancestors)
+        turns[:, :, depth:own] = states.index_select(2, depth + chunk.ancestors)
+        turns[:, :, own : own + last - first] = states[:, :, depth + first : depth + last]
+        yield turns[:, :, : own + last - first]

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 from transformers.cache_utils import Cache
 
-from tuneboard.engines.attention import Chunk, RowLayout, chunked, install, laid_out
+from tuneboard.engines.attention import additive, install, laid_out, lay_out_row
 from tuneboard.engines.caches import StackLayer
 from tuneboard.engines.last_layer import LastLayer, only, pays
 from tuneboard.engines.tokens import Tokens
@@ -58,7 +58,7 @@ class TreeModel:
         self.masks_all_layers: bool = set(layer_types) <= _MASKED and not any(
             getattr(text_config, name, None) for name in _OTHER_WINDOWS
         )
-        self._by_subtree = self._window is None and install(model)
+        self._by_chunk = self._window is None and install(model)
         self._last = LastLayer(model)
         self.cache = self.new_cache()
         self.root = 0
@@ -115,7 +115,7 @@ class TreeModel:
         positions: Tokens,
         allowed: npt.NDArray[np.bool_] | None,
         keep: npt.NDArray[np.int64],
-        subtrees: Sequence[int] = (0,),
+        starts: Sequence[int] = (0,),
     ) -> torch.Tensor:
         """Append a row to the cache and return logits.
 
@@ -125,7 +125,7 @@ class TreeModel:
             allowed: Tree mask among the row's tokens, shape [row, row]; None for one plain sequence. All of them
                 attend to everything that was cached before, the root included.
             keep: Slots of the row whose logits are wanted, shape [kept]; may be empty.
-            subtrees: First slot of each part of the row that shares nothing with the others.
+            starts: First slot of each sequence's own tokens.
 
         Returns:
             Logits, shape [kept, vocabulary].
@@ -136,7 +136,7 @@ class TreeModel:
         wanted = torch.from_numpy(rows).to(self.device)
         trims = self.trims and pays(len(rows), len(tokens))
         options = {"logits_to_keep": 0 if trims else wanted} if self._keeps_rows else {}
-        layouts = [self._layout(inside, cached, subtrees)] if self._by_subtree else []
+        layouts = [lay_out_row(inside, cached, starts, self.dtype)] if self._by_chunk else []
         layouts += [layout.only(rows) for layout in layouts if trims]
         with laid_out(*layouts), only(wanted if trims else None):
             output = self.model(
@@ -163,13 +163,6 @@ class TreeModel:
         full = places <= ends
         return self._by_layer(full, full if self._window is None else full & (ends - places < self._window), 1)
 
-    def _layout(self, inside: npt.NDArray[np.bool_], cached: int, subtrees: Sequence[int]) -> RowLayout:
-        chunks = []
-        for first, last in chunked(subtrees, len(inside)):
-            mask = self._additive(inside[first:last, first:last], 0)
-            chunks.append(Chunk((first, last), (first, last), mask))
-        return RowLayout(cached, tuple(chunks))
-
     def _masks(self, places: npt.NDArray[np.int64], inside: npt.NDArray[np.bool_], cached: int) -> Any:
         full = np.concatenate([np.ones((len(places), cached), dtype=np.bool_), inside], axis=1)
         near = full
@@ -185,7 +178,5 @@ class TreeModel:
         return {"full_attention": self._additive(full, axis), "sliding_attention": self._additive(near, axis)}
 
     def _additive(self, allowed: npt.NDArray[np.bool_], axis: int) -> torch.Tensor:
-        mask = torch.zeros(allowed.shape, dtype=self.dtype)
-        mask.masked_fill_(torch.from_numpy(~allowed), torch.finfo(self.dtype).min)
-        mask = mask.to(self.device)
+        mask = additive(allowed, self.dtype).to(self.device)
         return mask[:, None, None] if axis else mask[None, None]

@@ -164,7 +164,7 @@ class _Batch:
         ends = np.asarray([path[-1] for path in row.slots.values()], dtype=np.int64)
         keep, at = np.unique(ends, return_inverse=True)
         before = self.model.root + step.depth
-        logits = self.model.forward(row.tokens, row.positions, row.allowed, keep, row.subtrees)
+        logits = self.model.forward(row.tokens, row.positions, row.allowed, keep, row.starts)
         self.computed += len(row.tokens)
         for place, (sequence, path) in zip(at.tolist(), row.slots.items(), strict=True):
             cached = np.concatenate([np.arange(before), path + before])

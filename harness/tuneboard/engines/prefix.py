@@ -184,14 +184,14 @@ class Row:
         allowed: Which token of the row attends to which token of it, shape [row, row]; None for one plain sequence.
             The cache is open to all.
         slots: For each sequence of the row, the slots of its tokens from ``depth`` on, in order.
-        subtrees: First slot of each subtree; subtrees have nothing in common but the cache.
+        starts: First slot of each sequence's own tokens, in order.
     """
 
     tokens: Tokens
     positions: Tokens
     allowed: npt.NDArray[np.bool_] | None
     slots: dict[int, npt.NDArray[np.int64]]
-    subtrees: tuple[int, ...]
+    starts: tuple[int, ...]
 
 
 def lay_out(plan: Plan, pack: Pack) -> Row:
@@ -203,11 +203,10 @@ def lay_out(plan: Plan, pack: Pack) -> Row:
     allowed = np.zeros((size, size), dtype=np.bool_)
     path = np.empty(0, dtype=np.int64)
     slots: dict[int, npt.NDArray[np.int64]] = {}
-    subtrees = []
+    starts = []
     at = 0
     for i, start in segments:
-        if start == pack.depth:
-            subtrees.append(at)
+        starts.append(at)
         stop = at + len(plan.tokens[i]) - start
         tokens[at:stop] = plan.tokens[i][start:]
         positions[at:stop] = np.arange(start, len(plan.tokens[i]))
@@ -217,4 +216,4 @@ def lay_out(plan: Plan, pack: Pack) -> Row:
         path = np.concatenate([ancestors, np.arange(at, stop)])
         slots[i] = path
         at = stop
-    return Row(tokens, positions, allowed, slots, tuple(subtrees))
+    return Row(tokens, positions, allowed, slots, tuple(starts))

@@ -106,7 +106,7 @@ class TreeScorer:
 
     def _read(self, run: _Run, reads: _Reads, row: Row) -> list[tuple[int, float, bool]]:
         keep, at = np.unique(reads.slots, return_inverse=True)
-        logits = self.model.forward(row.tokens, row.positions, row.allowed, keep, row.subtrees)
+        logits = self.model.forward(row.tokens, row.positions, row.allowed, keep, row.starts)
         picked, best = pick(logits, at, reads.targets)
         return run.collect(reads, picked, best)
 
