@@ -44,11 +44,12 @@ def import_seconds(process: Process, modules: str) -> float:
         process: What was measured.
         modules: The libraries, as after the word ``import``; what these import in turn belongs to them.
     """
-    return sum(process.imports.get(name, 0.0) for name in _imported_by(modules))
+    return sum(process.imports.get(name, 0.0) for name in imported_by(modules))
 
 
 @cache
-def _imported_by(modules: str) -> frozenset[str]:
+def imported_by(modules: str) -> frozenset[str]:
+    """Names of all modules that importing libraries brings in; done once, it has read them from a cold disk too."""
     command = [sys.executable, "-X", "importtime", "-c", f"import {modules}"]
     errors = subprocess.run(command, check=True, capture_output=True, text=True).stderr
     return frozenset(dict(_imports_of(errors)))

@@ -33,6 +33,7 @@ class Question:
     tasks: tuple[str, ...]
     num_fewshot: int | None
     limit: int | None
+    dtype: str = "float32"
 
 
 @dataclass(frozen=True)
@@ -55,13 +56,11 @@ def _task_manager() -> Any:
     return TaskManager()
 
 
-def lm_eval_side(
-    subject: Subject, question: Question, mirror: Path, with_adapter: bool, dtype: str = "float32"
-) -> Outcome:
+def lm_eval_side(subject: Subject, question: Question, mirror: Path, with_adapter: bool) -> Outcome:
     """Evaluate with lm-eval, one request at a time, so that no padding is in play."""
     import lm_eval
 
-    arguments = {"pretrained": str(subject.model), "dtype": dtype}
+    arguments = {"pretrained": str(subject.model), "dtype": question.dtype}
     if with_adapter:
         arguments["peft"] = str(subject.adapter)
     with lm_eval_with_mirror(mirror), contextlib.redirect_stderr(io.StringIO()):
@@ -110,12 +109,10 @@ def _response(given: Any) -> str | tuple[float, bool]:
     return (float(given), False) if isinstance(given, int | float) else (float(given[0]), bool(given[1]))
 
 
-def tuneboard_side(
-    subject: Subject, question: Question, mirror: Path, db: Path, dtype: str = "float32"
-) -> dict[bool, Outcome]:
+def tuneboard_side(subject: Subject, question: Question, mirror: Path, db: Path) -> dict[bool, Outcome]:
     """Evaluate base and adapter in one command and export every sample; keyed by whether the adapter was on."""
     arguments = ["--model", str(subject.model), "--adapter", f"tuned={subject.adapter}", "--mirror", str(mirror)]
-    arguments += ["--tasks", ",".join(question.tasks), "--device", "cpu", "--dtype", dtype, "--json"]
+    arguments += ["--tasks", ",".join(question.tasks), "--device", "cpu", "--dtype", question.dtype, "--json"]
     if question.num_fewshot is not None:
         arguments += ["--num-fewshot", str(question.num_fewshot)]
     if question.limit is not None:

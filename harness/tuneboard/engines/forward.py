@@ -38,6 +38,7 @@ class TreeModel:
     Attributes:
         masks_all_layers: False where the config tells of layers that look back in a way the masks do not reproduce;
             short sequences would not show it.
+        by_chunk: Whether rows attend chunk by chunk.
         root: Virtual tokens at the start of the cache, before all real ones.
     """
 
@@ -58,7 +59,7 @@ class TreeModel:
         self.masks_all_layers: bool = set(layer_types) <= _MASKED and not any(
             getattr(text_config, name, None) for name in _OTHER_WINDOWS
         )
-        self._by_chunk = self._window is None and install(model)
+        self.by_chunk = self._window is None and install(model)
         self._last = LastLayer(model)
         self.cache = self.new_cache()
         self.root = 0
@@ -136,7 +137,7 @@ class TreeModel:
         wanted = torch.from_numpy(rows).to(self.device)
         trims = self.trims and pays(len(rows), len(tokens))
         options = {"logits_to_keep": 0 if trims else wanted} if self._keeps_rows else {}
-        layouts = [lay_out_row(inside, cached, starts, self.dtype)] if self._by_chunk else []
+        layouts = [lay_out_row(inside, cached, starts, self.dtype)] if self.by_chunk else []
         layouts += [layout.only(rows) for layout in layouts if trims]
         with laid_out(*layouts), only(wanted if trims else None):
             output = self.model(
