@@ -27,7 +27,7 @@ from small_llama import make_adapters, make_model
 
 ROOT = Path(__file__).resolve().parent.parent
 ADAPTERS = 4
-_IMPORTS = "torch, transformers, peft, datasets, lm_eval.api.task, duckdb, pyarrow; from peft import PeftModel"
+_IMPORTS = "torch, transformers, peft, datasets, lm_eval.api.task, pyarrow; from peft import PeftModel"
 
 
 @dataclass(frozen=True)

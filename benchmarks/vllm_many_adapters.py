@@ -4,7 +4,8 @@
 
 Three evaluations of a random 29 M-parameter Llama on one MMLU subject, whole, 5-shot: the base alone, the base with one
 adapter, the base with all of them. What one adapter adds to the base's seconds is its marginal cost; the last line
-holds what all of them add against that many marginal costs. Imports, loading and canary prompts are no part of it.
+holds what all of them add against that many marginal costs. Scoring is part of the seconds; imports, loading at the
+start and canary prompts are not.
 """
 
 from __future__ import annotations

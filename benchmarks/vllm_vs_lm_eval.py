@@ -47,7 +47,7 @@ MOST_OVER_BARE = 1.05
 ON_CPU = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_LOGGING_LEVEL": "ERROR"}
 #: A GPU answers what takes a CPU minutes in a second: it gets the whole of these.
 _GPU_LIMITS = {"mmlu 5-shot": 100_000, "hellaswag": 2000, "gsm8k": 256}
-_IMPORTS = "torch, transformers, vllm, datasets, lm_eval.api.task, duckdb, pyarrow"
+_IMPORTS = "torch, transformers, vllm, datasets, lm_eval.api.task, pyarrow"
 _MATMUL = """
 import sys, time, torch
 device, dtype, size = sys.argv[1], getattr(torch, sys.argv[2]), int(sys.argv[3])

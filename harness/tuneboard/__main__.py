@@ -13,8 +13,9 @@ from tuneboard.cli.streams import release_streams
 def run() -> NoReturn:
     """Run the process's command line, then end the process at once.
 
-    Exit handlers do run: they stop workers and remove temporary folders. What is left out is Python's taking apart of
-    every module and object, which takes over a second once torch and transformers are loaded and saves nothing.
+    What was registered with ``atexit`` does run: it removes temporary folders and ends child processes. Left out are
+    waiting for threads, none of which outlives a command here, and Python's taking apart of every module and object,
+    which takes over a second once torch and transformers are loaded and saves nothing.
     """
     code = main()
     atexit._run_exitfuncs()

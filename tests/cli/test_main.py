@@ -257,7 +257,9 @@ def test_value_types_refuse_what_they_should(read: object, bad: str) -> None:
 def test_a_process_that_ends_at_once_runs_its_exit_handlers_and_keeps_its_code(argument: str, code: int) -> None:
     program = (
         f"import atexit, sys; from tuneboard.__main__ import run; sys.argv = ['tuneboard', {argument!r}]\n"
+        "class Torn:\n    def __del__(self): print('torn', end='', flush=True)\ntorn = Torn()\n"
         "atexit.register(print, 'handled', end='')\nrun()"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout[-7:]) == (code, "handled")
+    assert "torn" not in done.stdout, "nothing is taken apart"

@@ -12,6 +12,12 @@ import pytest
 Pair = tuple[str, str]
 
 
+@pytest.fixture(autouse=True)
+def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows of tiny models are attended to in several chunks, as long rows of real models are."""
+    monkeypatch.setattr("tuneboard.engines.attention._CHUNK", 8)
+
+
 class Plain:
     """A freshly loaded model, perhaps with an adapter, that is asked without any of the engine's code."""
 

@@ -163,7 +163,7 @@ def test_adapters_stand_side_by_side_in_the_engine(
     assert [a.response for a in ask(engine, "loglikelihood", pairs, BASE)] == [a.response for a in lone]
 
 
-def test_trimming_the_last_layer_and_subtrees_hold_with_adapters(
+def test_trimming_the_last_layer_and_chunks_hold_with_adapters(
     tiny_model: Any, make_bottleneck: Any, make_engine: Any, plain: Any, pairs: Any, ask: Any
 ) -> None:
     base = tiny_model("llama")

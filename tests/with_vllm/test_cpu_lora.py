@@ -65,6 +65,17 @@ def test_adapter_by_adapter_gives_what_token_by_token_gives(
         torch.testing.assert_close(one, other)
 
 
+def test_rows_of_the_base_stay_as_they_are_where_every_slot_is_taken(operations: ModuleType) -> None:
+    import torch
+
+    from tuneboard.engines.vllm_cpu_lora import install
+
+    assert install()
+    low, weights, out = torch.randn(4, RANK), torch.randn(SLOTS, 1, OUT, RANK), torch.zeros(4, OUT)
+    operations.bgmv_expand(low, weights, out, torch.tensor([SLOTS - 1, -1, 0, -1]), True)
+    assert [bool(row.any()) for row in out] == [True, False, True, False]
+
+
 def test_rows_that_stand_for_others_are_left_to_vllm(operations: ModuleType) -> None:
     import torch
 

@@ -1,9 +1,9 @@
 """Attention of a tree-masked row without most of what its mask forbids, on the CPU.
 
 A row holds the ends of many sequences that part at different tokens. One masked product over everything computes, for
-each token, the keys of all other sequences too, and throws them away: with rows of 512 tokens a third to three quarters
-of the work. Here each chunk of the row attends to the cache, to its ancestors in the row and to itself, in one masked
-product: one softmax per token over its own keys in their order, which is what a whole prompt alone computes. Two
+each token, the keys of all other sequences too, and throws them away: a third to three quarters of the work even with
+rows of 512 tokens. Here each chunk of the row attends to the cache, to its ancestors in the row and to itself, in one
+masked product: one softmax per token over its own keys in their order, which is what a whole prompt alone computes. Two
 products joined by their log-sum-exps cost the same time and were half as far again from that in the last bits; products
 and softmax one after the other, instead of torch's fused kernel, took a tenth longer.
 """
@@ -91,7 +91,7 @@ def laid_out(*layouts: RowLayout) -> Iterator[None]:
 
 
 def chunked(starts: Sequence[int], size: int) -> list[tuple[int, int]]:
-    """Cut a row into chunks of much the same size, where sequences begin if that is possible.
+    """Cut a row into chunks, each at the sequence that begins nearest to an even share of what is left, if one may.
 
     Args:
         starts: First slot of each sequence's own tokens, ascending, from 0.
@@ -100,8 +100,8 @@ def chunked(starts: Sequence[int], size: int) -> list[tuple[int, int]]:
     out, first = [], 0
     for left in range(size // _CHUNK, 1, -1):
         aim = first + (size - first) // left
-        near = min(starts, key=lambda start: abs(start - aim))
-        last = near if first + _CHUNK <= near <= size - (left - 1) * _CHUNK else aim
+        earliest, latest = first + _CHUNK, size - (left - 1) * _CHUNK
+        last = min((s for s in starts if earliest <= s <= latest), key=lambda start: abs(start - aim), default=aim)
         out.append((first, last))
         first = last
     return [*out, (first, size)]
