@@ -42,7 +42,8 @@ class Outcome:
 
     Attributes:
         metrics: ``{task: {"metric,filter": value}}``, groups among the tasks.
-        samples: ``{task: {(doc_id, filter): {"doc_hash", "prompt_hash", "target", "responses", "metrics"}}}``.
+        samples: ``{task: {(doc_id, filter): {"doc_hash", "prompt_hash", "target", "responses", "metrics"}}}``;
+            lm-eval's also hold the first "prompt" and the "arguments" of every request.
     """
 
     metrics: Mapping[str, Mapping[str, float]]
@@ -85,6 +86,22 @@ def lm_eval_side(subject: Subject, question: Question, mirror: Path, with_adapte
     )
 
 
+def in_double_precision(subject: Subject, with_adapter: bool, arguments: tuple[str, str]) -> float:
+    """Return the log-probability that lm-eval finds for one request, context and continuation, in double precision."""
+    from lm_eval.api.instance import Instance
+
+    request = Instance(request_type="loglikelihood", doc={}, arguments=arguments, idx=0)
+    return float(_in_double(subject, with_adapter).loglikelihood([request], disable_tqdm=True)[0][0])
+
+
+@cache
+def _in_double(subject: Subject, with_adapter: bool) -> Any:
+    from lm_eval.models.huggingface import HFLM
+
+    adapter = str(subject.adapter) if with_adapter else None
+    return HFLM(str(subject.model), peft=adapter, dtype="float64", batch_size=1, device="cpu")
+
+
 def _key(row: Mapping[str, Any]) -> tuple[int, str]:
     return row["doc_id"], row["filter"]
 
@@ -93,12 +110,13 @@ def _reference(row: Mapping[str, Any]) -> dict[str, Any]:
     kept = {name: str(row[name]) for name in ("doc_hash", "prompt_hash", "target")}
     responses = [response for responses in row["resps"] for response in responses]
     arguments = row["arguments"]
-    first = arguments[0] if isinstance(arguments, list) else arguments["gen_args_0"]
-    prompt = first[0] if isinstance(first, Sequence) else first["arg_0"]
+    listed = arguments if isinstance(arguments, list) else list(arguments.values())
+    requests = [tuple(each) if isinstance(each, Sequence) else tuple(each.values()) for each in listed]
     return kept | {
         "responses": [_response(response) for response in responses],
         "metrics": {name: row[name] for name in row["metrics"]},
-        "prompt": prompt,
+        "prompt": requests[0][0],
+        "arguments": requests,
     }
 
 
