@@ -70,7 +70,7 @@ def _uncollected() -> Iterator[None]:
     """Pause the collection of reference cycles.
 
     Loading makes hundreds of thousands of objects that stay, and would set it off to walk, again and again, through all
-    that torch and transformers hold: a fourth of the time that HellaSwag takes to load.
+    that torch and transformers hold: a third of the time that HellaSwag takes to load.
     """
     enabled = gc.isenabled()
     gc.disable()
