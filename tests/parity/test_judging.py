@@ -1,4 +1,4 @@
-"""What parity lets pass: rounding that double precision explains, in few requests, and nothing else."""
+"""Log-probabilities that are too far apart fail, and the failure says which side is off."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from parity.sides import Outcome, Subject
 SUBJECT = Subject("none", Path("model"), Path("adapter"))
 
 
-def outcome(log_probability: float, others: int = 1999) -> Outcome:
-    responses = [(log_probability, False), *[(-1.0, False)] * others]
+def outcome(log_probability: float) -> Outcome:
+    responses = [(log_probability, False), (-1.0, False), (-2.0, False)]
     fixed = {"doc_hash": "d", "prompt_hash": "p", "target": "0", "metrics": {"acc": 1.0}}
     arguments = [("context", " continuation")] * len(responses)
     sample = fixed | {"responses": responses, "arguments": arguments}
@@ -24,21 +24,17 @@ def exact(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(judging, "in_double_precision", lambda subject, with_adapter, arguments: -300.0)
 
 
-def test_rounding_on_either_side_of_double_precision_is_listed() -> None:
-    report = judging.compare("task", outcome(-300.00006), outcome(-299.99994), SUBJECT, False)
-    assert len(report.rounded) == 1 and "-6.0e-05 against +6.0e-05" in report.line("task")
+def test_what_is_closer_than_the_bound_passes() -> None:
+    assert judging.compare("task", outcome(-300.00004), outcome(-299.99996), SUBJECT, False).requests == 3
 
 
-def test_what_is_closer_is_not_listed() -> None:
-    assert judging.compare("task", outcome(-300.00004), outcome(-299.99996), SUBJECT, False).rounded == []
-
-
-@pytest.mark.parametrize(("ours", "theirs"), [(-300.00011, -300.0), (-300.0, -300.00011), (-299.0, -300.0)])
-def test_either_side_being_further_from_double_precision_fails(ours: float, theirs: float) -> None:
-    with pytest.raises(AssertionError, match="in double precision"):
+@pytest.mark.parametrize(
+    ("ours", "theirs", "said"),
+    [
+        (-300.00011, -300.0, r"ours -1.1e-04 and lm-eval's \+0.0e\+00"),
+        (-300.00006, -299.99994, "ours -6.0e-05 and lm-eval's .6.0e-05"),
+    ],
+)
+def test_what_is_further_apart_fails_and_says_which_side_is_off(ours: float, theirs: float, said: str) -> None:
+    with pytest.raises(AssertionError, match=said):
         judging.compare("task", outcome(ours), outcome(theirs), SUBJECT, False)
-
-
-def test_more_than_one_request_in_a_thousand_fails() -> None:
-    with pytest.raises(AssertionError, match="double precision"):
-        judging.compare("task", outcome(-300.00006, 900), outcome(-299.99994, 900), SUBJECT, False)
