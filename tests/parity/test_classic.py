@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 from parity.judging import LOGPROB_TOLERANCE, compare
-from parity.sides import Note, Question, Subject, _tuneboard, lm_eval_side, tuneboard_side
+from parity.sides import Note, Outcome, Question, Subject, _tuneboard, lm_eval_side, tuneboard_side
 
 from tuneboard.bundled import tasks_dir
 from tuneboard.suites.mirror import Mirror
@@ -33,25 +33,19 @@ IN_FULL = {
 }
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _their_classic_tasks() -> Iterator[None]:
-    """lm-eval indexes these folders alone: all of its 14,000 files take it seconds."""
+def lm_eval_finds(subject: Subject, question: Question, mirror: Path, tuned: bool) -> Outcome:
     import lm_eval
-    from lm_eval.tasks import TaskManager
 
     folder = Path(lm_eval.__file__).parent / "tasks"
-    folders = [*(folder / name for name in FOLDERS), *(tasks_dir() / name for name in OURS)]
-    manager = TaskManager(include_path=folders, include_defaults=False)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("parity.sides._task_manager", lambda: manager)
-        yield
+    folders = (*(folder / name for name in FOLDERS), *(tasks_dir() / name for name in OURS))
+    return lm_eval_side(subject, question, mirror, tuned, folders)
 
 
 def hold(subject: Subject, question: Question, mirror: Path, db: Path, note: Note) -> None:
     """Hold base and adapter against lm-eval, sample by sample."""
     mine = tuneboard_side(subject, question, mirror, db)
     for tuned in (False, True):
-        theirs = lm_eval_side(subject, question, mirror, tuned)
+        theirs = lm_eval_finds(subject, question, mirror, tuned)
         label = f"{subject.name}{' + adapter' if tuned else ''}"
         for task in theirs.samples:
             note(compare(task, mine[tuned], theirs, subject, tuned).line(f"{label}, {task}"))
@@ -77,7 +71,7 @@ def test_last_words_equal_lm_eval_up_to_the_rounding_of_log_probabilities(
 ) -> None:
     question = Question(("lambada_openai",), None, limit)
     mine = tuneboard_side(stories, question, mirror, tmp_path / "words.duckdb")[False]
-    theirs = lm_eval_side(stories, question, mirror, False)
+    theirs = lm_eval_finds(stories, question, mirror, False)
     for key, reference in theirs.samples["lambada_openai"].items():
         sample = mine.samples["lambada_openai"][key]
         (ours,), (other,) = sample["responses"], reference["responses"]
@@ -101,7 +95,7 @@ def test_pages_are_as_likely_as_lm_eval_finds_them(limit: int, stories: Subject,
     question = Question(("wikitext_tokens",), None, limit)
     mine = tuneboard_side(stories, question, mirror, tmp_path / "pages.duckdb")
     for tuned in (False, True):
-        theirs = lm_eval_side(stories, question, mirror, tuned)
+        theirs = lm_eval_finds(stories, question, mirror, tuned)
         ours = mine[tuned].samples["wikitext_tokens"]
         assert len(ours) == limit
         for key, reference in theirs.samples["wikitext_tokens"].items():
