@@ -77,7 +77,7 @@ def test_an_unknown_key_that_resembles_none_lists_the_known_ones(tmp_path: Path)
 @pytest.mark.parametrize(
     ("tasks", "part"),
     [
-        ("[]", "at least 1 item"),
+        ("[]", "'tasks' is []; expected at least 1 item"),
         ("[mmlu, gsm8k, mmlu]", "tasks stand twice: mmlu"),
         ("[{task: a, limit: 0}]", "greater than or equal to 1"),
         ("[{task: a, limit: true}]", "valid integer"),

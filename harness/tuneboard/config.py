@@ -256,6 +256,9 @@ def _problem(model: type[BaseModel], error: ErrorDetails) -> str:
         names = ", ".join(_fields_at(model, error["loc"]))
         return f"'{place}' is {error['input']!r}; expected keys with values{': ' + names if names else ''}"
     message = error["msg"].removeprefix("Value error, ").replace("Input should be", "expected")
+    if kind == "too_short":
+        least = error["ctx"]["min_length"]
+        message = f"expected at least {least} item{'s' if least > 1 else ''}"
     if kind == "value_error":
         return f"{place}: {message}" if place else message
     return f"'{place}' is {error['input']!r}; {message[0].lower()}{message[1:]}"

@@ -244,6 +244,7 @@ def test_a_suite_narrows_what_is_blessed(db: Path, tmp_path: Path, capsys: pytes
     [
         (["bless"], "bless needs a candidate"),
         (["bless", "bsae"], "unknown candidate 'bsae'; did you mean base"),
+        (["bless", "base", "--suite", "core"], "'base' has no result to bless on the tasks that were asked for"),
         (["bless", "base", "--as", "../x"], "cannot name a file"),
         (["show", "main", "--as", "x"], "belong to"),
         (["show", "none"], "unknown baseline 'none'"),

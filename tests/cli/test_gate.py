@@ -222,6 +222,7 @@ def test_bad_policies_give_all_their_errors_at_once(db: Path, capsys: pytest.Cap
         (["gate", "nowhere.yaml"], "no policy file at nowhere.yaml"),
         (["gate", "policy.yaml", "--base", "baseline:none"], "none"),
         (["gate", "policy.yaml", "--candidate", "x.json"], "x.json is a baseline"),
+        (["gate", "policy.yaml", "--candidate", "nope"], "tuneboard: error: unknown candidate 'nope'; see"),
         (["gate", "policy.yaml", "--run", "never"], "unknown run 'never'"),
         (["gate", "policy.yaml", "--on-inconclusive", "maybe"], "invalid choice: 'maybe'"),
     ],

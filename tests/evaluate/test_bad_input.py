@@ -95,7 +95,8 @@ class TestArguments:
             (["--gen-kwargs", "max_gen_toks=0"], r"max_gen_toks=0.*at least 1"),
             (["--gen-kwargs", "{1}"], r"--gen-kwargs is not JSON"),
             (["--gen-kwargs", 'until=["a",1]'], r"until=.*a list of texts"),
-            (["--suite", "quick"], r"either --suite S or --tasks"),
+            (["--suite", "quick"], r"--suite quick and --tasks toy_mc1 are both given; leave one of them out"),
+            (["--revision", "v2"], r"--revision v2 is for a model on the hub, and \S+ is a folder"),
             (["--include-path", "nowhere"], r"no folder 'nowhere'"),
             (["--mirror", "nowhere"], r"no folder 'nowhere'"),
             (["--adapter", "a"], r"--adapter.*'a'.*NAME=VALUE"),
@@ -238,6 +239,14 @@ class TestAdaptersOnARealModel:
         line = refused("--model", tiny_model("llama"), "--max-length", "1", tasks="toy_mc1,toy_sums")
         assert re.search(r"task 'toy_sums' writes texts, and the context of \S+ is to hold 1 token: no prompt", line)
 
+    def test_a_context_beyond_the_models_own_is_noted(
+        self, tiny_model: Any, world: Any, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        given = ["--model", tiny_model("llama"), "--include-path", world.TASKS, "--tasks", "toy_mc1", "--limit", 1]
+        assert main([str(word) for word in ("evaluate", *given, "--max-length", 100_000, "--db", "r.duckdb")]) == 0
+        said = " ".join(capsys.readouterr().err.split())
+        assert re.search(r"--max-length 100000 is more than the \d+ tokens that \S+ was made for", said)
+
     def test_a_task_that_may_fill_the_context_is_noted_and_asked(
         self, tiny_model: Any, world: Any, capsys: pytest.CaptureFixture[str]
     ) -> None:
@@ -264,7 +273,7 @@ class TestAdaptersOnARealModel:
         broken = tmp_path / "broken"
         shutil.copytree(tiny_model("llama"), broken)
         (broken / "model.safetensors").write_bytes(b"\x01" * 100)
-        assert "cannot load the model" in refused("--model", broken)
+        assert "are cut off or damaged" in refused("--model", broken)
 
     def test_an_adapter_that_learned_nothing_is_invalid_and_the_rest_is_done(
         self, world: Any, tiny_model: Any, tiny_adapter: Any, capsys: pytest.CaptureFixture[str]

@@ -158,5 +158,5 @@ def test_an_interrupt_is_one_line_and_nothing_is_lost(place: Place, undisturbed:
 
 def test_an_interrupt_before_the_first_answer_says_so(place: Place) -> None:
     ended = place.run(at="loading", kill_with="SIGTERM")
-    line = "tuneboard: interrupted; nothing was answered yet; the same command starts anew\n"
+    line = "tuneboard: interrupted; nothing new was answered yet; the same command starts where this one did\n"
     assert (ended.code, ended.err, ended.out) == (130, line, "")

@@ -1,8 +1,8 @@
 """A process in which float32 rounds alike on every x86 machine, for both sides.
 
 The order in which a product's terms are added follows from the width of the processor's vectors and from the number of
-threads, and a sum of a hundred log-probabilities moves with it by up to 1e-4 in float32, on either side. What is equal
-here on one machine is equal on the next.
+threads. On either side it moves the sum of a hundred log-probabilities by up to 1.2e-4 in float32. What is equal here
+on one machine is equal on the next.
 """
 
 from __future__ import annotations

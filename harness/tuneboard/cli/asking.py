@@ -50,7 +50,9 @@ def asked_suite(args: argparse.Namespace) -> Suite:
     from tuneboard.config import Suite, SuiteTask
     from tuneboard.suites import find_suite, named_tasks
 
-    if (args.suite and args.tasks) or not (args.suite or args.tasks or args.task_file):
+    if args.suite and args.tasks:
+        raise UsageError(f"--suite {args.suite} and --tasks {args.tasks} are both given; leave one of them out")
+    if not (args.suite or args.tasks or args.task_file):
         raise UsageError(
             "give either --suite S or --tasks a,b (names: tuneboard show suites, tuneboard show tasks), "
             "or --task-file FILE"

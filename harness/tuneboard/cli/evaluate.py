@@ -8,6 +8,7 @@ import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tuneboard.cli.asking import add_tasks, asked_suite
@@ -21,8 +22,6 @@ from tuneboard.errors import UnknownName, UsageError
 from tuneboard.generation_settings import SETTINGS
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tuneboard.engines.kinds import Kind
     from tuneboard.engines.vllm_settings import VllmSettings
     from tuneboard.evaluate import EvaluateRequest, Evaluation, Hooks
@@ -182,7 +181,7 @@ def _hooks(args: argparse.Namespace, progress: Progress) -> Hooks:
 def _kept(progress: Progress, db: Path) -> str:
     """Say what an interrupted evaluation leaves, and how it goes on."""
     if not progress.begun:
-        return "nothing was answered yet; the same command starts anew"
+        return "nothing new was answered yet; the same command starts where this one did"
     return f"{progress.totals()} are kept in {db} and the journals beside it; the same command goes on from there"
 
 
@@ -245,6 +244,8 @@ def _candidates(args: argparse.Namespace) -> tuple[Candidate, ...]:
         ref = ModelRef(name, revision, args.dtype, args.quantization)
         return resolve_model(ref, args.allow_pickle)
 
+    if args.revision is not None and Path(args.model).expanduser().is_dir():
+        raise UsageError(f"--revision {args.revision} is for a model on the hub, and {args.model} is a folder")
     unique_names([args.base_name, *(name for name, _ in args.adapter + args.candidate)])
     if args.engine == SERVER:
         return served_candidates(args)

@@ -70,7 +70,8 @@ def run(args: argparse.Namespace) -> int:
     host = f"[{args.address}]" if ":" in args.address else args.address
     print(f"http://{host}:{port}/{path + '/' if path else ''}", flush=True)
     if not args.quiet:
-        say(f"The site shows {args.snapshot or args.db}; end it with Ctrl-C.")
+        shown = Path(args.snapshot or args.db)
+        say(f"The site shows {shown}{'' if shown.exists() else ' as soon as it is there'}; end it with Ctrl-C.")
     _become_server(app_dir() / "app.py", args.address, port, path)
 
 

@@ -53,6 +53,8 @@ def pick_device(name: str) -> torch.device:
         device = torch.device(name)
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
+        if "Expected one of" in str(error):
+            raise ModelError(f"device '{name}' is unknown; expected auto, cpu, cuda, cuda:1 or mps") from error
         raise ModelError(f"device '{name}' cannot be used here ({_first_line(error)}); try --device cpu") from error
     return device
 
@@ -244,6 +246,10 @@ def explain(ref: ModelRef, error: BaseException) -> str:
             )
         if not (folder / "config.json").is_file():
             return f"{ref.id} is a folder without config.json; expected a Hugging Face model folder"
+        if not any(folder.glob("tokenizer*")):
+            return f"{ref.id} has no tokenizer; save the model's own there with its save_pretrained"
+        if "deserializing header" in text:
+            return f"the weights in {ref.id} are cut off or damaged ({_first_line(error)}); copy them again"
         return f"cannot load the model in {ref.id}: {_first_line(error)}"
     return (
         f"no model at '{ref.id}': neither a local folder nor reachable on the hub ({_first_line(error)}); "

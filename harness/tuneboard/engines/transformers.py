@@ -59,7 +59,10 @@ class TransformersEngine:
         options = options or LoadOptions()
         self.notice = notice
         self.model, self.tokenizer = load_model(ref, options)
-        self.encoder = Encoder(self.tokenizer, options.max_length or context_length(self.model.config, self.tokenizer))
+        context = context_length(self.model.config, self.tokenizer)
+        if options.max_length and options.max_length > context:
+            notice(f"--max-length {options.max_length} is more than the {context} tokens that {ref.id} was made for")
+        self.encoder = Encoder(self.tokenizer, options.max_length or context)
         self.tree = TreeModel(self.model)
         self._requests: dict[tuple[Any, ...], list[ScoredSequence]] = {}
         kind = self.tree.device.type

@@ -17,6 +17,11 @@ from tuneboard.gates.selecting import ROLES, names_no_task
 _SIZE = "from 0 to 1, where a margin of 0.5 or more lets anything pass; expected less than 0.5, such as 0.02"
 
 
+def will_be(data: YamlMapping, name: str) -> bool:
+    """Tell whether a name needs no results yet: a baseline file, or what the gate itself evaluates."""
+    return name.endswith(".json") or isinstance(data.get("evaluate"), dict)
+
+
 class Finder:
     """Looks through the raw mapping of a policy; what has a wrong type is left to the parser.
 
@@ -43,12 +48,8 @@ class Finder:
             name = self.data.get(key, "base" if key == "base" else None)
             if name in (None, "") and key == "candidate":
                 yield self._at((key,), "'candidate' is missing; name one that was evaluated, or give --candidate")
-            elif isinstance(name, str) and known is not None and name not in known and not self._will_be(name):
+            elif isinstance(name, str) and known is not None and name not in known and not will_be(self.data, name):
                 yield self._at((key,), str(UnknownName("candidate", name, known, "see: tuneboard show models")))
-
-    def _will_be(self, name: str) -> bool:
-        """Tell whether a name needs no results yet: a baseline file, or what the gate itself evaluates."""
-        return name.endswith(".json") or isinstance(self.data.get("evaluate"), dict)
 
     def _margins(self) -> Iterator[str]:
         margins = self.data.get("margins")

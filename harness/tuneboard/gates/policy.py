@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from tuneboard import bundled
 from tuneboard.config import Suite, YamlMapping, load_yaml, parse
 from tuneboard.errors import ConfigError, TuneboardError, UnknownName, UsageError
-from tuneboard.gates.checking import Finder
+from tuneboard.gates.checking import Finder, will_be
 from tuneboard.gates.records import Correction, EvaluatePlan, Known, OnInconclusive, Policy, Rule, RuleName
 
 if TYPE_CHECKING:
@@ -69,11 +69,13 @@ def load_policy(
 
     Raises:
         UsageError: The file cannot be read.
+        UnknownName: ``base`` or ``candidate`` is none of the known candidates.
         ConfigError: With every problem of the file, those of names and margins among them.
     """
     data = load_yaml(path)
     named = YamlMapping(data | {k: v for k, v in (("base", base), ("candidate", candidate)) if v is not None})
     named.lines = data.lines
+    _check_given(named, known, [name for name in (base, candidate) if name is not None])
     config = None
     problems: list[str] = []
     try:
@@ -87,6 +89,15 @@ def load_policy(
         raise ConfigError(str(path), sorted(dict.fromkeys(problems), key=_line))
     assert config is not None
     return _policy(config.model_dump(), path, suite)
+
+
+def _check_given(named: YamlMapping, known: Known | None, given: Sequence[str]) -> None:
+    """Refuse an unknown candidate that a caller names: the file is not to blame for it."""
+    if known is None or (names := known.candidates) is None:
+        return
+    for name in given:
+        if name not in names and not will_be(named, name):
+            raise UnknownName("candidate", name, names, "see: tuneboard show models")
 
 
 def _policy(config: dict[str, Any], path: Path, suite: Suite | None) -> Policy:

@@ -46,7 +46,8 @@ def bless(db: Path, candidate: str, name: str, chosen: Collection[str] | None = 
         cells = newest(find_cells(connection, candidate=candidate))
         cells = [cell for cell in cells if chosen is None or cell.task in chosen]
         if not cells:
-            raise DataError(f"'{candidate}' has no result to bless; see: tuneboard show {candidate} --db {db}")
+            asked = "" if chosen is None else " on the tasks that were asked for"
+            raise DataError(f"'{candidate}' has no result to bless{asked}; see: tuneboard show {candidate} --db {db}")
         if bad := next((cell for cell in cells if cell.status not in _FINISHED), None):
             raise DataError(
                 f"the newest result of '{candidate}' on {bad.task} is {bad.status}; evaluate it again, then bless"

@@ -13,6 +13,7 @@ import os
 import secrets
 import zlib
 from collections.abc import Sequence
+from errno import ENOENT, ENOTDIR, EROFS
 from pathlib import Path
 
 from tuneboard.errors import StoreError
@@ -176,6 +177,11 @@ def _parse(line: bytes) -> tuple[str, Response] | None:
 
 
 def _unwritable(path: Path, error: OSError) -> StoreError:
+    if error.errno in (ENOENT, ENOTDIR, EROFS):
+        return StoreError(
+            f"cannot write the journal {path}: {error.strerror}; run the same command again, "
+            "or name a database elsewhere with --db"
+        )
     return StoreError(
         f"cannot write the journal {path}: {error.strerror}; free or grant space there, "
         "then run the same command again: it goes on from what is written"
