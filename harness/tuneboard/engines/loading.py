@@ -246,7 +246,7 @@ def explain(ref: ModelRef, error: BaseException) -> str:
             )
         if not (folder / "config.json").is_file():
             return f"{ref.id} is a folder without config.json; expected a Hugging Face model folder"
-        if not any(folder.glob("tokenizer*")):
+        if "tokenizer" in text and not any(folder.glob("tokenizer*")):
             return f"{ref.id} has no tokenizer; save the model's own there with its save_pretrained"
         if "deserializing header" in text:
             return f"the weights in {ref.id} are cut off or damaged ({_first_line(error)}); copy them again"
