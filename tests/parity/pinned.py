@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import atexit
 import os
+import sys
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from functools import cache
 from multiprocessing import get_context
+from types import ModuleType
 from typing import ParamSpec, TypeVar
 from unittest.mock import patch
 
@@ -36,10 +38,14 @@ def pinned(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
 
 @cache
 def _process() -> ProcessPoolExecutor:
-    """Libraries read these settings once, when they first compute: so a process that starts with them."""
+    """Libraries read these settings once, when they first compute: so a process that starts with them.
+
+    A new process runs the file of ``__main__`` again, and Streamlit's tests leave their page there: so an empty one.
+    """
     pool = ProcessPoolExecutor(max_workers=1, mp_context=get_context("spawn"))
     has_avx2 = torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512")
-    with patch.dict(os.environ, _SETTINGS if has_avx2 else {"OMP_NUM_THREADS": "1"}):
+    settings = _SETTINGS if has_avx2 else {"OMP_NUM_THREADS": "1"}
+    with patch.dict(os.environ, settings), patch.dict(sys.modules, {"__main__": ModuleType("__main__")}):
         pool.submit(os.getpid).result()
     atexit.register(pool.shutdown, wait=False, cancel_futures=True)
     return pool
