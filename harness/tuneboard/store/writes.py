@@ -146,7 +146,7 @@ class Store:
         Raises:
             StoreError: The database is there and cannot be read.
         """
-        if not self.path.exists():
+        if not keys or not self.path.exists():
             return {}
         with reading(self.path, self.wait_s) as connection:
             rows = connection.execute("SELECT id FROM cells WHERE status = 'done'").fetchall()
