@@ -44,8 +44,11 @@ def _process() -> ProcessPoolExecutor:
     """
     pool = ProcessPoolExecutor(max_workers=1, mp_context=get_context("spawn"))
     has_avx2 = torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512")
-    settings = _SETTINGS if has_avx2 else {"OMP_NUM_THREADS": "1"}
-    with patch.dict(os.environ, settings), patch.dict(sys.modules, {"__main__": ModuleType("__main__")}):
-        pool.submit(os.getpid).result()
+    main, sys.modules["__main__"] = sys.modules["__main__"], ModuleType("__main__")
+    try:
+        with patch.dict(os.environ, _SETTINGS if has_avx2 else {"OMP_NUM_THREADS": "1"}):
+            pool.submit(os.getpid).result()
+    finally:
+        sys.modules["__main__"] = main
     atexit.register(pool.shutdown, wait=False, cancel_futures=True)
     return pool

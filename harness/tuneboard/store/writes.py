@@ -141,7 +141,7 @@ class Store:
         """Return those of many cells that are finished, without their samples, in one look.
 
         Args:
-            keys: What the cells are results of.
+            keys: What the cells are results of; without any, the database is not opened.
 
         Raises:
             StoreError: The database is there and cannot be read.

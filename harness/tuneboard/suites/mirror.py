@@ -2,13 +2,12 @@
 
 The tables are read straight from the parquet files, with the features that ``datasets.load_dataset`` would give them,
 but without its builder, which locks, copies and checks for every split (28 s against 1.6 s for the suite ``core``).
-A task's ``process_docs`` goes over them a thousand rows at a time (0.2 s against 1.1 s for HellaSwag).
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tuneboard.errors import DataError, UsageError
+from tuneboard.suites.split import Split
 
 
 class Splits(datasets.DatasetDict):
@@ -51,39 +51,6 @@ class Splits(datasets.DatasetDict):
 
     def __iter__(self) -> Iterator[str]:
         return iter(list(self.keys()))
-
-
-class Split(datasets.Dataset):
-    """A split in memory. ``map`` gives what it gives for every data set, without storing row by row on the way."""
-
-    def map(self, function: Callable[..., Any] | None = None, *args: Any, **kwargs: Any) -> Any:
-        """Apply ``function`` to every row, as ``datasets.Dataset.map`` does; with any option, by that method."""
-        if function is None or args or kwargs or self.format["type"] is not None:
-            return super().map(function, *args, **kwargs)
-        try:
-            return super().map(lambda batch: _map_rows(function, batch), batched=True)
-        except _NoTable:
-            return super().map(function)
-
-
-class _NoTable(Exception):
-    """A function's answers make no table: they are no dictionaries, or have different keys."""
-
-
-def _map_rows(function: Callable[..., Any], batch: Any) -> dict[str, list[Any]]:
-    """Return the columns of a batch's rows, each with what ``function`` put into it, took out of it and returned."""
-    rows = []
-    for values in zip(*(batch[name] for name in list(batch)), strict=True):
-        row = dict(zip(batch, values, strict=True))
-        answer = function(row)
-        if not isinstance(answer, Mapping):
-            raise _NoTable
-        rows.append(row | dict(answer))
-        if rows[-1].keys() != rows[0].keys():
-            raise _NoTable
-    for name in set(batch) - set(rows[0]):
-        del batch[name]
-    return {name: [row[name] for row in rows] for name in rows[0]}
 
 
 class Mirror:
