@@ -6,6 +6,7 @@ import functools
 import os
 import shlex
 from collections.abc import Callable, Hashable
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -29,6 +30,8 @@ _BEFORE = "The database is being written: these are the results from before."
 
 #: Function and arguments to the stamp under which they succeeded last.
 _succeeded: dict[Hashable, Hashable] = {}
+#: Whether the database is being read for a result that will be kept.
+_reading: ContextVar[bool] = ContextVar("reading", default=False)
 
 
 def database() -> Path:
@@ -51,15 +54,20 @@ def cached(function: Callable[..., Result]) -> Callable[..., Result]:
     """Keep the results of a function that reads the database, as long as the file stays the same.
 
     While a writer holds the database, the last result is given and a quiet note says so. What cannot be read at all
-    ends the page with the reason.
+    ends the page with the reason. Such a function may ask another: both then read through one connection, and trouble
+    is the outer one's.
 
     Args:
         function: ``function(db: Path, *hashable) -> result``; the result can be pickled.
     """
 
     def read(path: str, seen: Hashable, *arguments: Hashable) -> Result:
-        with kept_open(Path(path)):
-            return function(Path(path), *arguments)
+        before = _reading.set(True)
+        try:
+            with kept_open(Path(path)):
+                return function(Path(path), *arguments)
+        finally:
+            _reading.reset(before)
 
     # Streamlit tells functions apart by module, name and source, and all of these have the same source.
     code = function.__code__
@@ -70,6 +78,10 @@ def cached(function: Callable[..., Result]) -> Callable[..., Result]:
     def answer(db: Path, *arguments: Hashable) -> Result:
         key = (read.__qualname__, str(db), arguments)
         seen = stamp(db)
+        if _reading.get():
+            # Streamlit keeps what is shown meanwhile with the result, and a note's place is gone by the next run. A
+            # writer who waits for the outer one would keep this one waiting in turn.
+            return kept(str(db), seen, *arguments)
         try:
             if _succeeded.get(key) != seen:
                 # Looked at first: the queries themselves wait for a minute.

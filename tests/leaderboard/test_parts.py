@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +12,9 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from tuneboard.bundled import app_dir
+from tuneboard.errors import StoreBusy
 from tuneboard.store.locking import database_lock
+from tuneboard.store.snapshots import DATABASE_VARIABLE
 
 
 def test_text_that_would_steer_a_display_is_shown_as_escapes() -> None:
@@ -114,6 +117,52 @@ def test_a_page_answers_while_a_writer_holds_the_database(app: object, small_db:
     assert not test.exception
     assert list(test.dataframe[0].value["Candidate"]) == list(before["Candidate"])
     assert any("being written" in caption.value for caption in test.caption)
+
+
+def _one_result_made_of_another() -> None:
+    import streamlit as st
+    from parts import data
+
+    def inner(db: object) -> str:
+        return "inner"
+
+    def outer(db: object) -> str:
+        if "meanwhile" in st.session_state:
+            st.session_state.meanwhile()
+        return f"outer and {data.cached(inner)(db)}"
+
+    data.begin()
+    st.text(data.cached(outer)(data.database()))
+
+
+def test_a_writer_who_waits_for_one_result_disturbs_none_that_it_is_made_of(
+    empty_db: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(DATABASE_VARIABLE, str(empty_db))
+    writers: list[threading.Thread] = []
+
+    def write() -> None:
+        with database_lock(empty_db, "write", 30):
+            pass
+
+    def a_writer_waits() -> None:
+        writers.append(threading.Thread(target=write))
+        writers[-1].start()
+        with pytest.raises(StoreBusy):
+            while True:
+                with database_lock(empty_db, "read", 0):
+                    pass
+
+    page = AppTest.from_function(_one_result_made_of_another, default_timeout=30).run()
+    empty_db.touch()  # what was kept no longer counts
+    page.session_state["meanwhile"] = a_writer_waits
+    for _ in range(2):
+        page.run()
+        assert not page.exception
+        assert [text.value for text in page.text] == ["outer and inner"]
+        assert not page.caption
+    (writer,) = writers
+    writer.join(30)
 
 
 def test_a_damaged_database_is_one_clear_line(app: object, tmp_path: Path) -> None:
