@@ -175,6 +175,8 @@ class SampleScore:
     """``{filter: {metric: value}}``; a value is a number, or what a corpus metric needs (JSON-able)."""
     filtered: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     """``{filter: filtered responses}`` of generations; empty where it equals the responses."""
+    cut: tuple[int, ...] = ()
+    """Places of the responses whose requests were cut to fit the context."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -73,6 +73,14 @@ def test_a_larger_limit_asks_only_for_the_new_documents(bench: Any) -> None:
     assert [s["doc_id"] for s in samples(bench.db, "toy_legs")] == [0, 1, 2, 3]
 
 
+def test_requests_that_were_cut_are_counted_whichever_run_asked_them(bench: Any, make_bench: Any) -> None:
+    bench.behaviour = Behaviour(bench.behaviour.texts, room=7)
+    whole = make_bench(name="whole")("toy_mc2", behaviour=bench.behaviour)
+    small, grown = bench("toy_mc2", limit=2), bench("toy_mc2")
+    cut = [evaluation.results[0].tokens.truncated for evaluation in (small, grown, whole)]
+    assert 0 < cut[0] < cut[1] == cut[2]
+
+
 def test_limits_and_whole_tasks_score_the_same_documents_alike(make_bench: Any) -> None:
     whole, grown = make_bench(name="whole"), make_bench(name="grown")
     whole("toy_quizzes", "toy_sums")

@@ -93,6 +93,8 @@ def undisturbed(driver: Any, tmp_path_factory: pytest.TempPathFactory) -> Place:
     ended = place.run()
     assert (ended.code, ended.err) == (0, "")
     assert set(place.computed().values()) == {1}
+    cut = [row["tokens_truncated"] for row in place.content()["cells"] if row["kind"] == "task"]
+    assert all(cut) and sum(cut) < len(place.computed()), "which requests are cut must be known after a kill too"
     return place
 
 

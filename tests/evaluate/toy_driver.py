@@ -164,7 +164,7 @@ def _child(
     tuneboard.suites.index._lm_eval_tasks = lambda: None
     # At 0 every cell is a transaction of its own, so that there is a moment between any two.
     tuneboard.evaluate.cells.FLUSH_S = flush_s
-    behaviour = Behaviour(toy_world.texts(), pass_s=pass_s)
+    behaviour = Behaviour(toy_world.texts(), room=toy_world.ROOM, pass_s=pass_s)
     tuneboard.cli.evaluate._engine_factory = lambda args: lambda ref, notice: LoggedEngine(ref, behaviour)
     if at or journal_bytes is not None:
         _set(Trap(at, n, getattr(signal, kill_with)), journal_bytes)

@@ -9,22 +9,15 @@ from typing import Any
 from tuneboard.store.database import reading, rows_as_dicts
 
 TASKS = Path(__file__).parent / "tasks"
+#: Words that fit the context of the fake model: fewer than some requests of every kind have.
+ROOM = 7
 
 #: Differs between two runs that compute the same.
 _OF_ONE_RUN = {
     "candidates": ("created",),
     "tasks": ("created",),
     "documents": (),
-    "cells": (
-        "run_id",
-        "created",
-        "seconds",
-        "tokens_computed",
-        "tokens_reused",
-        "tokens_distinct",
-        "tokens_padded",
-        "tokens_truncated",
-    ),
+    "cells": ("run_id", "created", "seconds", "tokens_computed", "tokens_reused", "tokens_distinct", "tokens_padded"),
     "metrics": (),
     "samples": (),
     "scores": (),

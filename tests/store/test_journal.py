@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 
 from tuneboard.errors import StoreError
 from tuneboard.records import Response
-from tuneboard.store.journal import Journal, discard_dead, journal_folder, read_answers
+from tuneboard.store.journal import Journal, discard_dead, journal_folder, read_answers, read_cut
 
 SCOPE = "5c09e" * 12 + "beef"
 FLOATS = st.floats(allow_nan=True, allow_infinity=True)
@@ -49,6 +50,17 @@ def test_responses_come_back_exactly(tmp_path: Path, responses: list[Response]) 
     assert all(same(answers[request_hash], response) for request_hash, response in entries)
     if path is not None:
         path.unlink()
+
+
+def test_requests_that_were_cut_are_known_and_older_lines_are_read(tmp_path: Path) -> None:
+    journal = Journal(tmp_path, SCOPE)
+    journal.append(ANSWERS[:3], cut={"b" * 64})
+    journal.append(ANSWERS[3:], cut={"b" * 64, "e" * 64})
+    assert read_answers(tmp_path, SCOPE) == dict(ANSWERS)
+    assert read_cut(tmp_path, SCOPE) == {"b" * 64, "e" * 64}
+    assert read_cut(tmp_path, "f" * 64) == set()
+    lines = journal.path.read_bytes().splitlines()  # type: ignore[union-attr]
+    assert [len(json.loads(line[9:])) for line in lines] == [2, 3, 2, 2, 3], "lines of others are as they always were"
 
 
 def test_numpy_numbers_come_back_as_plain_ones(tmp_path: Path) -> None:

@@ -28,10 +28,11 @@ def filled(db: Path) -> str:
     return run
 
 
-def filled_without_clusters(db: Path, patch: pytest.MonkeyPatch) -> str:
-    """What versions did that had no column for clusters."""
-    made = rows._document_table
-    patch.setattr(rows, "_document_table", lambda *given: made(*given).drop_columns("cluster"))
+def filled_as_before(db: Path, patch: pytest.MonkeyPatch) -> str:
+    """What versions did that had no columns for clusters and cut requests."""
+    documents, samples = rows._document_table, rows._sample_table
+    patch.setattr(rows, "_document_table", lambda *given: documents(*given).drop_columns("cluster"))
+    patch.setattr(rows, "_sample_table", lambda *given: samples(*given).drop_columns("cut"))
     return filled(db)
 
 
@@ -51,7 +52,7 @@ def test_a_database_of_the_first_version_gets_the_tables_of_trainings(
 ) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(migrations, "MIGRATIONS", migrations.MIGRATIONS[:1])
-        run = filled_without_clusters(db, patch)
+        run = filled_as_before(db, patch)
     with reading(db) as connection:
         assert connection.execute("SELECT count(*) FROM training_runs").fetchone() == (0,)
         assert connection.execute("SELECT count(*) FROM training_curves").fetchone() == (0,)
@@ -61,10 +62,21 @@ def test_a_database_of_the_first_version_gets_the_tables_of_trainings(
 def test_results_of_the_second_version_stay_and_have_no_clusters(db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(migrations, "MIGRATIONS", migrations.MIGRATIONS[:2])
-        filled_without_clusters(db, patch)
+        filled_as_before(db, patch)
     assert {sample["cluster"] for sample in queries.samples(db, "base", "toy")} == {None}
     with reading(db) as connection:
         assert connection.execute("SELECT count(*) FROM costs").fetchone() == (0,)
+
+
+def test_answers_of_the_fourth_version_stay_and_none_is_known_to_be_cut(
+    db: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(migrations, "MIGRATIONS", migrations.MIGRATIONS[:4])
+        filled_as_before(db, patch)
+    store, scope = Store(db), build.make_result().key.scope
+    assert len(store.answers(scope)) == 40
+    assert store.cut(scope) == set()
 
 
 def test_a_migration_that_fails_leaves_the_database_as_it_was(db: Path, monkeypatch: pytest.MonkeyPatch) -> None:

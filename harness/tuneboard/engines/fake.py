@@ -29,6 +29,8 @@ class Behaviour:
     """Which requests are answered with an error."""
     breaks_at: int | None = None
     """Raises ``EngineError`` in place of this answer, counted from 0 over the engine's life."""
+    room: int | None = None
+    """Words that fit its context; longer requests count as cut."""
     pass_s: float = 0.0
     """Seconds that one pass takes."""
     pass_requests: int = 8
@@ -110,7 +112,9 @@ class FakeEngine:
         if self.behaviour.fails(item):
             return Answer(item.id, None, "the fake engine was told to fail this request")
         asked = sum(len(str(part).split()) for part in item.arguments)
-        return Answer(item.id, self._respond(item), tokens=TokenCount(computed=asked, distinct=asked))
+        room = self.behaviour.room
+        cut = int(room is not None and asked > room)
+        return Answer(item.id, self._respond(item), tokens=TokenCount(computed=asked, distinct=asked, truncated=cut))
 
     def _respond(self, item: Work) -> Response:
         weights = self._weights[item.candidate]

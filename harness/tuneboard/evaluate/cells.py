@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -12,8 +12,8 @@ from tuneboard.engines.protocol import Answer, Engine, Work, load_seconds
 from tuneboard.evaluate.recording import RecordedTask
 from tuneboard.evaluate.replaying import replay, scoring_fault
 from tuneboard.evaluate.request import Listener
-from tuneboard.records import Candidate, CellKey, Response, TaskResult, TokenCount, fingerprint
-from tuneboard.store.journal import Journal, discard_dead, journal_folder, read_answers
+from tuneboard.records import Candidate, CellKey, Response, SampleScore, TaskResult, TokenCount, fingerprint
+from tuneboard.store.journal import Journal, discard_dead, journal_folder, read_answers, read_cut
 from tuneboard.store.writes import Store
 
 #: Journals are forced to the disk this often; a kill loses nothing in between, a power cut these seconds.
@@ -36,6 +36,8 @@ class Cell:
     errors: dict[str, str] = field(default_factory=dict)
     open: set[str] = field(default_factory=set)
     """Request hashes without an answer."""
+    cut: set[str] = field(default_factory=set)
+    """Request hashes that were cut to fit the context, whichever run answered them."""
     tokens: TokenCount = field(default_factory=TokenCount)
     seconds: float = 0.0
     journal: Journal | None = None
@@ -68,14 +70,16 @@ class OpenWork:
         scope = cell.key.scope
         asks = cell.recorded.asks
         stored, journalled = self._known(scope)
-        known = stored | journalled
+        known, sources = stored | journalled, [scope]
         if asks.keys() - known.keys():
             # A task whose scorer was mended is another task with the same requests.
-            kin = (one for one in self.kin.get(cell.key.asked_of(cell.name), ()) if one != scope)
+            kin = [one for one in self.kin.get(cell.key.asked_of(cell.name), ()) if one != scope]
+            sources += kin
             known = {key: answer for one in kin for part in self._known(one) for key, answer in part.items()} | known
         cell.spare = any(one not in asks and one not in stored for one in journalled)
         cell.answers = {one: known[one] for one in asks if one in known}
         cell.open = set(asks) - set(cell.answers)
+        cell.cut = {key for one in sources for key in self._cut(one) if key in cell.answers}
         self.listener.add(cell.candidate.name, cell.name, len(asks), len(cell.answers))
         if cell.open:
             cell.journal = Journal(self.folder, scope)
@@ -85,6 +89,9 @@ class OpenWork:
     def _known(self, scope: str) -> tuple[dict[str, Response], dict[str, Response]]:
         """Return the answers of a scope that are in finished cells, and those in journals."""
         return self.store.answers(scope) if scope in self.scopes else {}, read_answers(self.folder, scope)
+
+    def _cut(self, scope: str) -> set[str]:
+        return (self.store.cut(scope) if scope in self.scopes else set()) | read_cut(self.folder, scope)
 
     def withdraw(self, candidate: str) -> list[Cell]:
         """Take the cells of a candidate off the list."""
@@ -141,12 +148,14 @@ class OpenWork:
 
     def _take(self, cell: Cell, request_hash: str, answer: Answer, first: bool) -> None:
         cell.open.discard(request_hash)
+        if answer.tokens.truncated:
+            cell.cut.add(request_hash)
         if answer.response is None:
             cell.errors[request_hash] = answer.error or "the engine gave no answer"
         else:
             cell.answers[request_hash] = answer.response
             if cell.journal is not None:
-                cell.journal.append([(request_hash, answer.response)])
+                cell.journal.append([(request_hash, answer.response)], cell.cut)
         tokens = answer.tokens.computed if first else 0
         self.listener.advance(cell.candidate.name, cell.name, 1, tokens)
 
@@ -196,12 +205,12 @@ class CellWriter:
             kind="task",
             status="done" if replayed.n else "failed",
             metrics=replayed.metrics,
-            samples=replayed.samples,
+            samples=tuple(_marked(sample, cell.cut) for sample in replayed.samples),
             n=replayed.n,
             failed=replayed.failed,
             reason=reasons[0] if reasons else None,
             seconds=cell.seconds + time.perf_counter() - started,
-            tokens=cell.tokens,
+            tokens=replace(cell.tokens, truncated=len(cell.cut & cell.recorded.asks.keys())),
         )
         self._store(result, cell if replayed.n else None)
 
@@ -261,6 +270,11 @@ class CellWriter:
             cell.journal = None
         if not cell.spare:
             discard_dead(journal_folder(self.store.path), cell.key.scope)
+
+
+def _marked(sample: SampleScore, cut: Set[str]) -> SampleScore:
+    places = tuple(place for place, one in enumerate(sample.request_hashes) if one in cut)
+    return replace(sample, cut=places) if places else sample
 
 
 def _shuffled(request_hash: str, repeat: int) -> int:

@@ -2,7 +2,8 @@
 
 Each writer has a file of its own, ``<scope>.<pid>-<random>.jsonl`` in ``<db>.journal/``, and holds a file lock on it
 while it lives, so that others can tell a journal that is still written from one whose writer died. A line is
-``<crc32 in hex> [<request hash>, <response>]``; one that was cut anywhere fails its checksum and is skipped.
+``<crc32 in hex> [<request hash>, <response>]``, with a third element ``true`` where the request was cut to fit the
+context; a line that ends too early fails its checksum and is skipped.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import json
 import os
 import secrets
 import zlib
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from errno import ENOENT, ENOTDIR, EROFS
 from pathlib import Path
 
@@ -40,18 +41,19 @@ class Journal:
         self._fd: int | None = None
         self._torn = False
 
-    def append(self, entries: Sequence[tuple[str, Response]]) -> None:
+    def append(self, entries: Sequence[tuple[str, Response]], cut: Collection[str] = ()) -> None:
         """Write answers; they outlive this process as soon as the call returns.
 
         Args:
             entries: Request hash and response of each answer.
+            cut: Hashes of those requests that were cut to fit the context.
 
         Raises:
             StoreError: The disk is full or the file cannot be written; all earlier answers stay readable.
         """
         if not entries:
             return
-        data = b"".join(_line(request_hash, response) for request_hash, response in entries)
+        data = b"".join(_line(request_hash, response, request_hash in cut) for request_hash, response in entries)
         try:
             if self._fd is None:
                 self.path, self._fd = _create(self.folder, self.scope)
@@ -96,7 +98,15 @@ def read_answers(folder: Path, scope: str) -> dict[str, Response]:
     Raises:
         StoreError: A journal cannot be opened.
     """
-    answers: dict[str, Response] = {}
+    return {request_hash: response for request_hash, response, _ in _entries(folder, scope)}
+
+
+def read_cut(folder: Path, scope: str) -> set[str]:
+    """Return the hashes of those requests of a scope that were cut to fit the context; see ``read_answers``."""
+    return {request_hash for request_hash, _, cut in _entries(folder, scope) if cut}
+
+
+def _entries(folder: Path, scope: str) -> Iterator[tuple[str, Response, bool]]:
     for path in _journals(folder, scope):
         try:
             data = path.read_bytes()
@@ -108,8 +118,7 @@ def read_answers(folder: Path, scope: str) -> dict[str, Response]:
             ) from error
         for line in data.split(b"\n"):
             if (entry := _parse(line)) is not None:
-                answers[entry[0]] = entry[1]
-    return answers
+                yield entry
 
 
 def discard_dead(folder: Path, scope: str) -> None:
@@ -159,21 +168,22 @@ def _write(fd: int, data: bytes) -> None:
         written += os.write(fd, data[written:])
 
 
-def _line(request_hash: str, response: Response) -> bytes:
-    body = json.dumps([request_hash, plain(response)], separators=(",", ":")).encode("ascii")
+def _line(request_hash: str, response: Response, cut: bool) -> bytes:
+    entry = [request_hash, plain(response), *([True] if cut else [])]
+    body = json.dumps(entry, separators=(",", ":")).encode("ascii")
     return b"%08x %s\n" % (zlib.crc32(body), body)
 
 
-def _parse(line: bytes) -> tuple[str, Response] | None:
+def _parse(line: bytes) -> tuple[str, Response, bool] | None:
     try:
         checksum, body = int(line[:8], 16), line[9:]
         if zlib.crc32(body) != checksum:
             return None
-        request_hash, value = json.loads(body)
+        request_hash, value, *cut = json.loads(body)
         response = revive(value)
     except ValueError:
         return None
-    return None if response is None else (str(request_hash), response)
+    return None if response is None else (str(request_hash), response, bool(cut))
 
 
 def _unwritable(path: Path, error: OSError) -> StoreError:

@@ -11,7 +11,7 @@ from tuneboard.errors import StoreError, StoreTooNew
 #: SQL of each version, applied in order; the first makes a database out of nothing. Append, never edit.
 MIGRATIONS: tuple[str, ...] = tuple(
     Path(__file__).with_name(name).read_text(encoding="utf-8")
-    for name in ("schema.sql", "training.sql", "gating.sql", "verdicts.sql")
+    for name in ("schema.sql", "training.sql", "gating.sql", "verdicts.sql", "cut.sql")
 )
 
 

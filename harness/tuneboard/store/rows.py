@@ -129,6 +129,7 @@ def _sample_table(cell_id: str, samples: Sequence[SampleScore]) -> pa.Table:
             "status": pa.array([sample.status for sample in samples], pa.string()),
             "reason": _texts([sample.reason for sample in samples]),
             "request_hashes": _text_lists([sample.request_hashes for sample in samples]),
+            "cut": pa.array([list(sample.cut) or None for sample in samples], pa.list_(pa.int32())),
             "responses": pa.array([dump(sample.responses) for sample in samples], pa.string()),
             "filtered": pa.array(
                 [as_json(sample.filtered) if sample.filtered else None for sample in samples], pa.string()

@@ -202,6 +202,15 @@ class Store:
             if response is not None
         }
 
+    def cut(self, scope: str) -> set[str]:
+        """Return the hashes of those requests in a scope's finished cells that were cut; see ``answers``."""
+        rows = self._rows(
+            """SELECT request_hashes, cut FROM samples
+               WHERE cut IS NOT NULL AND cell_id IN (SELECT id FROM cells WHERE scope = ? AND status = 'done')""",
+            scope,
+        )
+        return {hashes[place] for hashes, places in rows for place in places}
+
     def _rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
         """Return the rows of a query; none where there is no database yet."""
         if not self.path.exists():
