@@ -452,6 +452,7 @@ FIRST = "max(range(len(results)), key=lambda place: results[place][0]) == 0"
 TRIPPING = {
     "process_results": f"    if 'ice' in doc['question']:\n        raise KeyError('ice')\n"
     f"    return {{'acc': {FIRST}}}\n",
+    "no number": f"    return {{'acc': float('nan') if 'ice' in doc['question'] else {FIRST}}}\n",
     "a value": f"    return {{'acc': None if 'ice' in doc['question'] else {FIRST}}}\n",
 }
 
@@ -475,13 +476,23 @@ def test_a_document_that_cannot_be_scored_fails_alone(bench: Any, world: Any, tm
     (failed,) = (s for s in found if s["status"] == "failed")
     assert (result.status, result.n, result.failed) == ("done", 3, 1)
     assert result.reason == failed["reason"]
-    expected_reason = {"process_results": "KeyError: 'ice'"}.get(tripping, "TypeError")
+    named = {"process_results": "KeyError: 'ice'", "no number": "ValueError: acc is not a number"}
+    expected_reason = named.get(tripping, "TypeError")
     assert failed["reason"].startswith(f"scoring failed: {expected_reason}")
     assert failed["metrics"] == {"acc": None}
     assert None not in failed["responses"]
     scores = [s["metrics"]["acc"] for s in found if s is not failed]
     assert (failed["doc_id"], scores) == (1, expected)
     assert result.metrics[0].value == sum(scores) / 3
+
+
+def test_a_scorer_that_measures_nothing_of_what_is_asked_is_a_failed_result(
+    bench: Any, world: Any, tmp_path: Path
+) -> None:
+    evaluation = bench("own", include_paths=own_task(tmp_path / "own", world, "    return {}\n"))
+    (result,) = evaluation.results
+    assert (result.status, result.metrics, evaluation.sound) == ("failed", (), False)
+    assert result.reason == "scoring failed: ValueError: it gave none of the task's metrics (acc)"
 
 
 @pytest.mark.parametrize("broken", [TRIPPING["process_results"], "    raise KeyError('all')\n"])

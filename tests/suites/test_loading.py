@@ -141,6 +141,29 @@ def test_unknown_keys_are_all_named_with_the_file(folder):
 
 
 @pytest.mark.parametrize(
+    ("metrics", "refused"),
+    [(["accu"], True), (["accu", "acc"], False), (["acc_norm"], False)],
+    ids=["none is known", "one is known", "known"],
+)
+def test_metrics_that_nothing_measures_are_named_with_the_file(folder, metrics: list[str], refused: bool):
+    given = {} if refused else {"aggregation": "mean", "higher_is_better": True}
+    folder.task("one", metric_list=[{"metric": metric} | given for metric in metrics])
+    if not refused:
+        assert load(folder, "one").tasks
+        return
+    with pytest.raises(ConfigError, match=r"one\.yaml: unknown metric 'accu', did you mean acc\?"):
+        load(folder, "one")
+
+
+def test_a_file_without_rows_is_named(folder, tmp_path):
+    empty = tmp_path / "empty.jsonl"
+    empty.touch()
+    folder.task("one", dataset_path="json", dataset_kwargs={"data_files": {"test": str(empty)}})
+    with pytest.raises(DataError, match=rf"cannot be loaded \(no rows\); check that \S*{empty.name}.* not empty"):
+        load(folder, "one")
+
+
+@pytest.mark.parametrize(
     ("code", "function", "message"),
     [
         ("x = 1\n", "utils.process", "has no function 'process'"),

@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
 from tuneboard import stats
-from tuneboard.compare import MetricScores
-from tuneboard.compare.corpus import scoring_of
 from tuneboard.errors import TuneboardError
 from tuneboard.evaluate.recording import RecordedTask
+from tuneboard.evaluate.uncertainty import as_sums, uncertainty
+from tuneboard.evaluate.values import plain
 from tuneboard.metrics import CorpusScore
 from tuneboard.records import MetricValue, Response, SampleScore
 from tuneboard.suites.prompts import compiled_templates
-
-#: Resamplings for the standard error of a corpus metric: its own error is then under 4 %.
-_RESAMPLES = 400
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +43,11 @@ class _Scores:
         outputs = [one.filtered_resps[name] for one in instances]
         with self._blaming(doc_id):
             metrics = task.process_results(instances[0].doc, outputs)
-            self.metrics[doc_id][name] = {metric: _plain(value) for metric, value in metrics.items()}
+            _refuse_nan(task, metrics)
+            self.metrics[doc_id][name] = {metric: plain(value) for metric, value in metrics.items()}
             self._given.append((doc_id, name, metrics))
         if instances[0].request_type == "generate_until":
-            self.filtered[doc_id][name] = [_plain(output) for output in outputs]
+            self.filtered[doc_id][name] = [plain(output) for output in outputs]
 
     def values(self) -> Mapping[tuple[str, str], dict[int, Any]]:
         """Scores by metric and filter, and by document of those that every filter could score."""
@@ -82,6 +80,15 @@ class _Scores:
             self.faults.setdefault(doc_id, scoring_fault(error))
 
 
+def _refuse_nan(task: Any, metrics: Mapping[str, Any]) -> None:
+    """Raise where one score would make the mean of all no number; other aggregations may know what to do with it."""
+    from lm_eval.api.metrics import mean
+
+    for metric, value in metrics.items():
+        if isinstance(value, float) and math.isnan(value) and task.aggregation().get(metric, mean) is mean:
+            raise ValueError(f"{metric} is not a number")
+
+
 def scoring_fault(error: Exception) -> str:
     """Return in one line why a task's own code could not score."""
     return f"scoring failed: {type(error).__name__}: {next(iter(str(error).strip().splitlines()), '')[:200]}"
@@ -100,6 +107,8 @@ def replay(recorded: RecordedTask, answers: Mapping[str, Response], errors: Mapp
     metrics = scores.aggregated(recorded, seed)
     samples = _samples(recorded, answers, unanswered, scores)
     n = sum(sample.status == "ok" for sample in samples)
+    if n and not metrics:
+        raise ValueError(f"it gave none of the task's metrics ({', '.join(recorded.task.aggregation())})")
     return Replayed(metrics, samples, n, len(samples) - n)
 
 
@@ -195,81 +204,11 @@ def _aggregate(
         items, function = list(of_docs.values()), aggregations.get(metric, mean)
         value = float(function(items))
         if function is not mean and not isinstance(function, CorpusScore):
-            items, function = _as_sums(metric, function, items, value)
-        if clusters:
-            of_items = [clusters[doc] for doc in of_docs]
-            stderr, ci = _clustered_uncertainty(items, of_items, function, function is mean, seed)
-        else:
-            stderr, ci = _uncertainty(items, function, function is mean, value, seed)
+            items, function = as_sums(metric, function, items, value)
+        of_items = [clusters[doc] for doc in of_docs] if clusters else None
+        stderr, ci = uncertainty(items, of_items, function, value, function is mean, seed)
         out.append(MetricValue(metric, name, value, stderr, ci, better.get(metric)))
     return tuple(out)
-
-
-def _as_sums(
-    metric: str, function: Callable[[list[Any]], float], items: list[Any], value: float
-) -> tuple[list[Any], Callable[[list[Any]], float]]:
-    """Return samples and score as sums, where the score depends on nothing else: those are resampled in no time.
-
-    Of 1,984 translations, 400 resamples by lm-eval's own functions would take 2.5 minutes for BLEU, 6 for chrF and 27
-    for TER (one score takes 0.38, 0.85 and 4.1 s); those of sums take 0.3, 0.6 and 4.3 s.
-    """
-    import numpy as np
-
-    numbers = all(isinstance(item, int | float) for item in items)
-    values = np.array([items if numbers else [np.nan] * len(items)], dtype=float)
-    details = () if numbers else (tuple(_plain(item) for item in items),)
-    name = getattr(function, "__name__", None)
-    found = scoring_of(MetricScores(metric, "", True, (value,), values, values, details, name))
-    if isinstance(found, str) or found.columns is None or found.statistic is None:
-        return items, function
-    return list(found.columns[0]), CorpusScore(found.statistic)
-
-
-def _uncertainty(
-    items: list[Any], function: Callable[[list[Any]], float], is_mean: bool, value: float, seed: int
-) -> tuple[float | None, tuple[float, float] | None]:
-    if len(items) < 2:
-        return None, None
-    if is_mean:
-        return stats.single_score([float(item) for item in items])
-    stderr = _bootstrapped([[item] for item in items], function, seed)
-    if stderr is None or not math.isfinite(stderr):
-        return None, None
-    return stderr, stats.group_interval(value, stderr)
-
-
-def _clustered_uncertainty(
-    items: list[Any],
-    clusters: list[str],
-    function: Callable[[list[Any]], float],
-    is_mean: bool,
-    seed: int,
-) -> tuple[float | None, tuple[float, float] | None]:
-    """Samples that share a text rise and fall together: what varies independently are whole clusters."""
-    members: defaultdict[str, list[Any]] = defaultdict(list)
-    for cluster, item in zip(clusters, items, strict=True):
-        members[cluster].append(item)
-    if len(members) < 2:
-        return None, None
-    if is_mean:
-        return stats.clustered_score([float(item) for item in items], clusters)
-
-    stderr = _bootstrapped(list(members.values()), function, seed)
-    if stderr is None or not math.isfinite(stderr):
-        return None, None
-    return stderr, stats.group_interval(float(function(items)), stderr)
-
-
-def _bootstrapped(units: list[list[Any]], function: Callable[[list[Any]], float], seed: int) -> float | None:
-    """Return the standard error of a corpus score, resampling what varies independently."""
-    if isinstance(function, CorpusScore):
-        sums = [function.columns(unit).sum(axis=0) for unit in units]
-        return stats.bootstrap_stderr_of_sums(sums, function.statistic, _RESAMPLES, seed)
-
-    def statistic(drawn: list[list[Any]]) -> float:
-        return function([item for each in drawn for item in each])
-
-    return stats.bootstrap_stderr(units, statistic, _RESAMPLES, seed)
 
 
 def _flat(name: str, metrics: Sequence[MetricValue], size: int) -> dict[str, Any]:
@@ -278,16 +217,3 @@ def _flat(name: str, metrics: Sequence[MetricValue], size: int) -> dict[str, Any
         flat[f"{metric.metric},{metric.filter}"] = metric.value
         flat[f"{metric.metric}_stderr,{metric.filter}"] = "N/A" if metric.stderr is None else metric.stderr
     return flat
-
-
-def _plain(value: Any) -> Any:
-    """Turn NumPy scalars and tuples into what JSON knows."""
-    if isinstance(value, bool | int | float | str) or value is None:
-        return value
-    if isinstance(value, Mapping):
-        return {str(key): _plain(one) for key, one in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
-        return [_plain(one) for one in value]
-    if hasattr(value, "tolist"):
-        return _plain(value.tolist())
-    return str(value)

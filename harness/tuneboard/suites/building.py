@@ -19,7 +19,14 @@ from lm_eval.tasks._factory import TaskFactory
 from lm_eval.tasks._index import Entry, Kind
 
 from tuneboard.errors import ConfigError, DataError
-from tuneboard.suites.faults import explained, readable, refuse_unknown_keys, refuse_urls, unknown
+from tuneboard.suites.faults import (
+    explained,
+    readable,
+    refuse_unknown_keys,
+    refuse_unknown_metrics,
+    refuse_urls,
+    unknown,
+)
 from tuneboard.suites.index import IndexEntry
 from tuneboard.suites.mirror import Mirror, Splits
 from tuneboard.suites.own import is_own
@@ -119,6 +126,7 @@ class TaskBuilder(TaskFactory):
         for key in _STRUCTURE:
             config.pop(key, None)
         refuse_unknown_keys(config, entry)
+        refuse_unknown_metrics(config, entry)
         _resolve_files(config, entry)
         shots = settled_fewshot(config.get("num_fewshot"), self.num_fewshot)
         if self.num_fewshot and not shots:

@@ -10,6 +10,7 @@ from typing import Any
 
 import datasets
 import yaml
+from lm_eval.api.registry import get_metric, metric_registry
 from lm_eval.config.task import FewshotConfig, TaskConfig
 from lm_eval.tasks._index import Entry
 
@@ -34,7 +35,19 @@ def refuse_unknown_keys(config: dict[str, Any], entry: Entry) -> None:
     if isinstance(config.get("fewshot_config"), dict):
         problems += _unknown_keys(config["fewshot_config"], FewshotConfig, "fewshot_config.")
     if problems:
-        raise ConfigError(str(entry.yaml_path or f"task '{entry.name}'"), problems)
+        raise ConfigError(_source(entry), problems)
+
+
+def refuse_unknown_metrics(config: dict[str, Any], entry: Entry) -> None:
+    """Raise ``ConfigError`` where a task asks for metrics that nothing here measures: lm-eval would leave them out."""
+    if "class" in config or config.get("process_results") is not None:
+        return
+    listed = [one.get("metric") for one in config.get("metric_list") or () if isinstance(one, dict)]
+    names = [name for name in listed if isinstance(name, str)]
+    missing = [name for name in names if name not in metric_registry and get_metric(name) is None]
+    # Choices are scored without these functions, as long as one of the metrics is theirs.
+    if missing and (len(missing) == len(listed) or config.get("output_type") == "generate_until"):
+        raise ConfigError(_source(entry), [unknown("metric", name, metric_registry.keys()) for name in missing])
 
 
 def unknown(what: str, name: str, known: Iterable[str], prefix: str = "") -> str:
@@ -51,7 +64,7 @@ def _unknown_keys(config: dict[str, Any], record: Any, prefix: str = "") -> list
 @contextlib.contextmanager
 def readable(entry: Entry) -> Iterator[None]:
     """Explain what keeps a task's YAML, or the Python beside it, from being read."""
-    source = str(entry.yaml_path or f"task '{entry.name}'")
+    source = _source(entry)
     try:
         yield
     except TuneboardError:
@@ -79,9 +92,10 @@ def explained(task: str, files: str = "") -> Iterator[None]:
         raise
     except ImportError as error:
         raise _missing_module(task, error) from error
-    except (OSError, datasets.exceptions.DatasetsError) as error:
-        # Where a file cannot be parsed, the error itself says only that something was being generated.
-        reason = _line(error.__cause__ or error)
+    except (OSError, StopIteration, datasets.exceptions.DatasetsError) as error:
+        # Where a file cannot be parsed, the error itself says only that something was being generated; where it is
+        # empty, nothing.
+        reason = "no rows" if isinstance(error, StopIteration) else _line(error.__cause__ or error)
         advice = f"check that {files} is there, whole and not empty" if files else "check the network, or give --mirror"
         raise DataError(f"task '{task}': its data set cannot be loaded ({reason}); {advice}") from error
     except Exception as error:
@@ -89,6 +103,10 @@ def explained(task: str, files: str = "") -> Iterator[None]:
     finally:
         if not shown:
             datasets.enable_progress_bars()
+
+
+def _source(entry: Entry) -> str:
+    return str(entry.yaml_path or f"task '{entry.name}'")
 
 
 def _missing_module(task: str, error: ImportError) -> DataError:
