@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tuneboard.candidates import resolve_model
+from tuneboard.engines.chat import ChatTemplate
 from tuneboard.engines.loading import LoadOptions, load_model, pick_device
 from tuneboard.errors import ModelError
 from tuneboard.records import ModelRef
@@ -142,6 +143,21 @@ def test_a_chat_template_that_is_missing(copy: Path, make_engine: Any) -> None:
     refused(lambda: engine.apply_chat_template([{"role": "user", "content": "hi"}]), "has no chat template")
     engine.tokenizer.chat_template = "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}"
     assert engine.apply_chat_template([{"role": "user", "content": "hi"}]) == "[user]hi"
+
+
+def test_a_chat_template_that_refuses_a_prompt_is_named_with_its_model(copy: Path) -> None:
+    file = copy / "tokenizer_config.json"
+    template = (
+        "{% for m in messages %}{% if m.role != 'user' %}{{ raise_exception('only users') }}{% endif %}{% endfor %}ok"
+    )
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"chat_template": template}))
+    chat = ChatTemplate.of(ModelRef(str(copy)))
+    system, user, tool = ({"role": role, "content": "hi"} for role in ("system", "user", "tool"))
+    assert chat.apply_chat_template([system, user]) == "ok"
+    refused(
+        lambda: chat.apply_chat_template([user, tool]),
+        f"the chat template of {copy} refuses a prompt: only users; mend it, or leave --apply-chat-template out",
+    )
 
 
 @pytest.mark.parametrize("quantization", ["4bit", "8bit"])

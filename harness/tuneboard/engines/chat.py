@@ -36,7 +36,11 @@ class ChatTemplate:
         return cls(tokenizer, str(tokenizer.chat_template))
 
     def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
-        """Render a chat; a system message that the template refuses is left out, as lm-eval does."""
+        """Render a chat; a system message that the template refuses is left out, as lm-eval does.
+
+        Raises:
+            ModelError: The template refuses the rest too.
+        """
         from jinja2.exceptions import TemplateError
 
         options = {
@@ -48,7 +52,13 @@ class ChatTemplate:
             return str(self.tokenizer.apply_chat_template(chat_history, **options))
         except TemplateError:
             plain = [message for message in chat_history if message["role"] != "system"]
+        try:
             return str(self.tokenizer.apply_chat_template(plain, **options))
+        except TemplateError as error:
+            model = self.tokenizer.name_or_path
+            raise ModelError(
+                f"the chat template of {model} refuses a prompt: {error}; mend it, or leave --apply-chat-template out"
+            ) from error
 
 
 def chat_of(ref: ModelRef) -> ChatTemplate | ServedChat:

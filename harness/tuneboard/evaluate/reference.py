@@ -42,8 +42,9 @@ class Reference:
         task = recorded.ref.name
         if task not in self._fitting:
             if problem := self._problem(recorded, key):
-                again = f"bless it again: tuneboard baseline bless {self.baseline.candidate} --as {self.baseline.name}"
-                raise BaselineMismatch(f"baseline '{self.baseline.name}' does not fit: {problem}; {again}")
+                name, own = self.baseline.name, self.baseline.candidate
+                again = f"evaluate '{own}' on all of it, then bless it: tuneboard baseline bless {own} --as {name}"
+                raise BaselineMismatch(f"baseline '{name}' does not fit: {problem}; {again}")
             self._fitting.add(task)
 
     def score(self, task: str, doc_id: int, metric: str, filter: str) -> float | None:

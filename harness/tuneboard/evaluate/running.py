@@ -16,6 +16,7 @@ from tuneboard.evaluate.cells import Cell, CellWriter, OpenWork
 from tuneboard.evaluate.context import room_notes
 from tuneboard.evaluate.fidelity import Checking
 from tuneboard.evaluate.grouping import group_results
+from tuneboard.evaluate.labels import label_note
 from tuneboard.evaluate.placing import EngineGroup, engine_groups, without_headless
 from tuneboard.evaluate.provenance import provenance
 from tuneboard.evaluate.recording import RecordedTask, record
@@ -128,7 +129,10 @@ class Evaluating:
             chat = chat_of(candidate.model)
         which = candidate.model.sha256 if chat is not None else ""
         if which not in self._recorded:
-            self._recorded[which] = {name: record(name, self.loaded, self.request, chat) for name in self.loaded.tasks}
+            recorded = {name: record(name, self.loaded, self.request, chat) for name in self.loaded.tasks}
+            for line in filter(None, map(label_note, recorded.values() if not self._recorded else ())):
+                self.hooks.listener.note(line)
+            self._recorded[which] = recorded
         return self._recorded[which]
 
     def _evaluate_groups(self, groups: Sequence[EngineGroup]) -> None:
