@@ -18,6 +18,6 @@ def no_prompt_for_ice(doc):
     return doc["question"]
 
 
-def undefined(doc, results):
-    """A ratio of nothing to nothing, as a task's own code may give."""
-    return {"acc": math.nan if "ice" in doc["question"] else 1.0}
+def undefined(scores):
+    """A ratio of nothing to nothing, as a task's own aggregation may give."""
+    return math.nan
