@@ -433,7 +433,7 @@ def test_a_run_that_begins_with_reused_results_still_records_its_engine(make_ben
     assert run.engine["device"] == "memory"
 
 
-SCORED_BY_ITS_OWN = """\
+OWN = """\
 task: own
 dataset_path: json
 dataset_kwargs: {{data_files: {{test: {data}}}}}
@@ -441,11 +441,17 @@ output_type: multiple_choice
 test_split: test
 num_fewshot: 0
 doc_to_text: "Q: {{{{question}}}}\\nA:"
+metadata: {{version: 1.0}}
+"""
+SCORED_BY_ITS_OWN = f"""{OWN}
 doc_to_choice: choices
 doc_to_target: 0
 process_results: !function scorer.score
-metric_list: [{{metric: acc, aggregation: mean, higher_is_better: true}}]
-metadata: {{version: 1.0}}
+metric_list: [{{{{metric: acc, aggregation: mean, higher_is_better: true}}}}]
+"""
+LABELLED = f"""{OWN}
+doc_to_choice: ["yes", "no"]
+doc_to_target: label
 """
 FIRST = "max(range(len(results)), key=lambda place: results[place][0]) == 0"
 #: Trips over one document of four, or gives for it what no mean can be taken of.
@@ -486,28 +492,14 @@ def test_a_document_that_cannot_be_scored_fails_alone(bench: Any, world: Any, tm
     assert result.metrics[0].value == sum(scores) / 3
 
 
-LABELLED = """\
-task: labelled
-dataset_path: json
-dataset_kwargs: {{data_files: {{test: {data}}}}}
-output_type: multiple_choice
-test_split: test
-num_fewshot: 0
-doc_to_text: "Q: {{{{question}}}}\\nA:"
-doc_to_choice: ["yes", "no"]
-doc_to_target: label
-metadata: {{version: 1.0}}
-"""
-
-
 def test_labels_that_are_none_of_the_choices_are_named(bench: Any, tmp_path: Path) -> None:
     labels: list[Any] = [0, 1, 2, 1, None, -1]
     rows = [json.dumps({"question": f"is it {place}", "label": label}) for place, label in enumerate(labels)]
     data = tmp_path / "rows.jsonl"
-    for text, expected in (("\n".join(rows), ["labelled: the label of 3 of 6"]), ("\n".join(rows[:2]), [])):
+    for text, expected in (("\n".join(rows), ["own: the label of 3 of 6"]), ("\n".join(rows[:2]), [])):
         data.write_text(text)
-        (tmp_path / "labelled.yaml").write_text(LABELLED.format(data=data))
-        bench("labelled", include_paths=(tmp_path,), db=tmp_path / f"{len(expected)}.duckdb")
+        (tmp_path / "own.yaml").write_text(LABELLED.format(data=data))
+        bench("own", include_paths=(tmp_path,), db=tmp_path / f"{len(expected)}.duckdb")
         notes = [line for line in bench.ear.notes if "label" in line and "loading" not in line]
         assert [line.partition(" documents")[0] for line in notes] == expected
         assert not notes or "(document 2, 4, 5)" in notes[0]
