@@ -97,6 +97,28 @@ def test_rows_that_the_cache_made_unreadable_are_computed_again() -> None:
     assert [probe.fresh for probe in stand_in.probes] == [False, False, True]
 
 
+def test_continuations_that_begin_alike_are_read_once() -> None:
+    context, alike = list(range(5)), [7, 8, 9, 10, 11]
+    endings = [[*alike, 12, 13], [*alike, 14, 15], [*alike, 14, 16, 17], [*alike], [3, 4]]
+    work = [Work(i, "", "loglikelihood", (sequence(context, ending),)) for i, ending in enumerate(endings)]
+    stand_in = StandIn(block=4)
+    check(work, run(work, stand_in))
+    assert not any(probe.fresh for probe in stand_in.probes)
+    # The context; of "3 4" and of what begins alike what is beyond one block; of the others what is beyond two.
+    assert [len(probe.tokens) for probe in stand_in.probes] == [5, 6, 9, 11, 11, 12]
+    assert stand_in.computed == 5 + 2 + 5 + 3 + 3 + 4
+
+
+def test_one_row_that_the_cache_made_unreadable_is_asked_as_what_comes_next() -> None:
+    # What begins alike ends where a block does: the row of the token behind it was computed for another token.
+    endings = [[4, 5, 6, 7], [4, 8, 9, 10]]
+    work = [Work(i, "", "loglikelihood", (sequence([1, 2, 3], ending),)) for i, ending in enumerate(endings)]
+    stand_in = StandIn(block=4)
+    check(work, run(work, stand_in))
+    assert [probe.tokens.tolist() for probe in stand_in.probes[3:]] == [[1, 2, 3, 4]]
+    assert stand_in.probes[3].next_ids == (8,) and not stand_in.probes[3].fresh
+
+
 def test_what_is_missing_even_then_is_an_error_and_never_a_guess() -> None:
     work = [Work(i, "", "loglikelihood", (sequence([i, 2], [3, 4, 5]),)) for i in range(2)]
     answers = run(work, StandIn(loses={0, 2}))
@@ -140,11 +162,11 @@ def test_tokens_are_booked_so_that_sums_are_those_of_the_engine() -> None:
     assert sum(answer.tokens.distinct for answer in answers.values()) == 2 * (8 + 2 * 2)
 
 
-def test_adapters_of_one_shift_follow_each_other_on_each_context_and_the_next_shift_comes_last() -> None:
+def test_candidates_of_one_shift_follow_each_other_in_each_group_and_the_next_shift_comes_last() -> None:
     parts = [Part(c, sequence([q, 1], [2]), g) for g in (1, 0) for q in (4, 3) for c in ("b", "a", "")]
     order = [(p.candidate, p.tokens.tolist()) for p in probes(parts, SHIFTS)]
-    assert [c for c, _ in order] == ["", "a", "", "a"] * 2 + ["b"] * 4
-    assert [t[0] for _, t in order[:8]] == [3, 3, 4, 4] * 2
+    assert [c for c, _ in order] == ["", "", "a", "a"] * 2 + ["b"] * 4
+    assert [t[0] for _, t in order] == [3, 4] * 6
 
 
 def test_a_request_names_no_more_tokens_than_vllm_takes() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-ROWS, WIDTH, RANK, OUT, SLOTS = 37, 24, 8, 40, 4
+ROWS, WIDTH, RANK, OUT, SLOTS = 137, 24, 8, 40, 4
 
 
 @pytest.fixture
@@ -28,8 +28,8 @@ def operations() -> Iterator[ModuleType]:
         setattr(module, name, value)
 
 
-def results(operations: ModuleType, slots: list[int], dtype: Any) -> list[Any]:
-    """What the operations, and those for prompts that call them, write for rows of the slots."""
+def results(operations: ModuleType, slots: list[int], together: bool, dtype: Any) -> list[Any]:
+    """What the operations, and those for prompts that call them, write for rows of the slots, in turn or in runs."""
     import torch
 
     torch.manual_seed(0)
@@ -37,7 +37,8 @@ def results(operations: ModuleType, slots: list[int], dtype: Any) -> list[Any]:
     a, b = torch.randn(SLOTS, 1, RANK, WIDTH, dtype=dtype), torch.randn(SLOTS, 1, OUT - 7, RANK, dtype=dtype)
     # As vLLM keeps it while a slot is free: what rows without an adapter meet adds nothing.
     a[-1], b[-1] = 0, 0
-    indices = torch.tensor(slots)[torch.arange(ROWS) % len(slots)]
+    places = torch.arange(ROWS)
+    indices = torch.tensor(slots)[places * len(slots) // ROWS if together else places % len(slots)]
     shrunk = torch.zeros(ROWS, RANK)
     operations.bgmv_shrink(x, a, shrunk, indices, 0.5)
     added, written, sliced, prompts = start.clone(), start.clone(), start.clone(), start.clone()
@@ -50,18 +51,19 @@ def results(operations: ModuleType, slots: list[int], dtype: Any) -> list[Any]:
 
 
 @pytest.mark.parametrize("slots", [[0], [2], [0, 1, 2], [-1], [1, -1, 0]])
+@pytest.mark.parametrize("together", [False, True])
 @pytest.mark.parametrize("kind", ["float32", "bfloat16"])
 def test_adapter_by_adapter_gives_what_token_by_token_gives(
-    operations: ModuleType, slots: list[int], kind: str
+    operations: ModuleType, slots: list[int], together: bool, kind: str
 ) -> None:
     import torch
 
     from tuneboard.engines.vllm_cpu_lora import install
 
     dtype = getattr(torch, kind)
-    theirs = results(operations, slots, dtype)
+    theirs = results(operations, slots, together, dtype)
     assert install() and operations.bgmv_shrink.__wrapped__
-    for one, other in zip(results(operations, slots, dtype), theirs, strict=True):
+    for one, other in zip(results(operations, slots, together, dtype), theirs, strict=True):
         torch.testing.assert_close(one, other)
 
 

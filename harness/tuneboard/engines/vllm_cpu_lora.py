@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import wraps
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 _OPERATIONS = "vllm.lora.ops.torch_ops.lora_ops"
 #: Whoever calls the operations by a name of its own.
 _CALLERS = ("vllm.lora.ops.torch_ops", "vllm.lora.punica_wrapper.punica_cpu")
+
+#: Rows of one adapter that follow each other, on average, from which on each run of them is a product of its own.
+_RUN = 32
 
 
 class Grouped:
@@ -90,17 +94,29 @@ def bgmv_expand_slice(
     if not add_inputs:
         output_tensor[:, columns] = 0
     for rows, weights in _by_adapter(lora_indices_tensor, lora_b_weights, output_tensor):
-        output_tensor[rows, columns] += inputs[rows].to(output_tensor.dtype) @ weights.T
+        low = inputs[rows].to(output_tensor.dtype)
+        if isinstance(rows, slice) and output_tensor.dtype == inputs.dtype:
+            # In place: a sum of its own is twice the work. Other types are rounded in between, as vLLM rounds them.
+            output_tensor[rows, columns].addmm_(low, weights.T)
+        else:
+            output_tensor[rows, columns] += low @ weights.T
 
 
 def _by_adapter(indices: Tensor, weights: Tensor, output: Tensor) -> Iterator[tuple[Any, Tensor]]:
-    """Yield the rows of each adapter with its matrix in the output's data type; a slice where they are neighbours."""
-    for slot in sorted(set(indices.tolist())):
+    """Yield rows of one adapter, and its matrix in the output's data type.
+
+    Rows that stand together come as a slice each, which is read and written in place; where they are scattered, as
+    when every row is the next token of another text, all rows of an adapter come at once, as their numbers.
+    """
+    changes = (indices[1:] != indices[:-1]).nonzero().squeeze(1) + 1
+    bounds = [0, *changes.tolist(), len(indices)]
+    places: Iterable[tuple[int, Any]]
+    if (len(bounds) - 1) * _RUN <= len(indices):
+        places = ((int(indices[first]), slice(first, stop)) for first, stop in pairwise(bounds))
+    else:
+        places = ((slot, (indices == slot).nonzero().squeeze(1)) for slot in sorted(set(indices.tolist())))
+    for slot, rows in places:
         if slot >= 0:
-            rows: Any = (indices == slot).nonzero().squeeze(1)
-            first, last = int(rows[0]), int(rows[-1])
-            if last - first + 1 == len(rows):
-                rows = slice(first, last + 1)
             yield rows, weights[slot].reshape(weights.shape[-2:]).to(output.dtype)
 
 

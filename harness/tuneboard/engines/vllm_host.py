@@ -14,6 +14,7 @@ from typing import Any
 from tuneboard.engines.protocol import BASE, Answer, Work
 from tuneboard.engines.sampling import RuleBook
 from tuneboard.engines.tokens import Encoder, ScoredSequence
+from tuneboard.engines.vllm_cpu_blocks import smaller_blocks
 from tuneboard.engines.vllm_faults import first_line, run_fault, start_fault
 from tuneboard.engines.vllm_generation import TextRequest, answers, requests, settings
 from tuneboard.engines.vllm_log import ProcessLog
@@ -131,10 +132,11 @@ class Host:
 
             # vLLM collects garbage several times as it stops: seconds, over what the imports alone have made.
             gc.freeze()
+            arguments = {**self.plan.arguments, **smaller_blocks(self.plan.arguments)}
             for devices in self.plan.devices:
                 before = set(active_children())
                 with _visible(devices):
-                    made.append(LLM(**self.plan.arguments))
+                    made.append(LLM(**arguments))
                 if "worker_extension_cls" in self.plan.arguments:
                     self.slow_lora |= not _grouped(made[-1])
                 self.workers.append([child for child in active_children() if child not in before])

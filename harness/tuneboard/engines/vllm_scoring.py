@@ -11,7 +11,7 @@ from typing import Any
 from tuneboard.engines.accounting import Ledger, OpenScore
 from tuneboard.engines.protocol import Answer, Work
 from tuneboard.engines.tokens import ScoredSequence
-from tuneboard.engines.vllm_requests import Part, Probe, Reading, again, computed_tokens, probes, read
+from tuneboard.engines.vllm_requests import Part, Probe, Reading, computed_tokens, probes, read
 from tuneboard.errors import EngineError
 
 #: Encodes one request; raises ``EngineError`` where it cannot be asked.
@@ -64,8 +64,7 @@ class Scoring:
         """Answer all works, each as soon as its last token is read."""
         yield from self._pass(ask, self._probes())
         while self._unreadable:
-            repeated = [again(probe) for probe in self._unreadable]
-            self._unreadable = []
+            repeated, self._unreadable = self._unreadable, []
             yield from self._pass(ask, iter(repeated))
 
     def _section(self, item: Work) -> tuple[int, int]:
@@ -78,14 +77,13 @@ class Scoring:
                 yield from self._fail(probe, output)
                 continue
             self._of_part[probe.reads[0].part][0].add(computed_tokens(probe, output))
-            readings = read(probe, output)
-            if readings is not None:
-                for reading in readings:
-                    yield from self._take(reading)
-            elif probe.fresh:
-                yield from self._fail(probe, "vLLM gave no log-probability of a token that was asked for")
-            else:
-                self._unreadable.append(probe)
+            readings, rest = read(probe, output)
+            for reading in readings:
+                yield from self._take(reading)
+            if rest is not None and probe.fresh:
+                yield from self._fail(rest, "vLLM gave no log-probability of a token that was asked for")
+            elif rest is not None:
+                self._unreadable.append(rest)
         yield from self._drain()
 
     def _drain(self) -> Iterator[Answer]:

@@ -18,7 +18,7 @@ LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 #: that is empty costs memory and no time.
 MOST_LORAS = 8
 #: Tokens of one key-value block: the prefix cache works in whole ones. vLLM's own choice on a CPU is 128, at which
-#: short prompts share nothing.
+#: short prompts share nothing; see ``vllm_cpu_blocks`` for where they are smaller still.
 CPU_BLOCK = 32
 #: Tokens of one request that go through a GPU in one step, so that the logits of a long text (4 bytes a token and word
 #: of the vocabulary, twice) fit beside what vLLM has reserved.
