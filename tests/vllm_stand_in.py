@@ -1,6 +1,6 @@
 """What vLLM returns, made without it: log-probabilities of a made-up model behind a prefix cache in whole blocks.
 
-As in vLLM's V1 runner, rows of prompt tokens that were found in the cache are garbage.
+As in vLLM's V1 runner, rows of prompt tokens that were found in the cache are garbage; or as in V2, they are not there.
 """
 
 from __future__ import annotations
@@ -61,6 +61,8 @@ class StandIn:
     loses: set[int] = field(default_factory=set)
     """Numbers of the probes whose rows are missing, counted from 0; whatever the reason."""
     refuses: set[int] = field(default_factory=set)
+    shortens: bool = False
+    """Whether rows of cached tokens are left out."""
     probes: list[Any] = field(default_factory=list)
     computed: int = 0
     _cache: set[tuple[str, tuple[int, ...]]] = field(default_factory=set)
@@ -94,6 +96,7 @@ class StandIn:
         rows: list[dict[int, Logprob] | None] | None = None
         if probe.rows:
             rows = [None, *(self._prompt_row(probe, tokens, place, cached) for place in range(1, len(tokens)))]
+            rows = rows[cached + 1 :] if self.shortens else rows
         if number in self.loses:
             rows = None if rows is None else [None] * len(rows)
             wanted = {chosen: wanted[chosen]}

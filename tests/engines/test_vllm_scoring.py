@@ -49,13 +49,13 @@ tokens = st.lists(st.integers(0, 3), min_size=1, max_size=9)
 requests = st.lists(st.tuples(st.sampled_from(["", "a", "b"]), tokens, tokens, st.integers(0, 2)), max_size=25)
 
 
-@given(requests, st.integers(1, 5))
+@given(requests, st.integers(1, 5), st.booleans())
 @settings(max_examples=60, deadline=None)
 def test_every_score_is_that_of_the_whole_prompt_whatever_the_cache_holds(
-    drawn: list[tuple[str, list[int], list[int], int]], block: int
+    drawn: list[tuple[str, list[int], list[int], int]], block: int, shortens: bool
 ) -> None:
     work = [Work(i, c, "loglikelihood", (sequence(a, b),), group) for i, (c, a, b, group) in enumerate(drawn)]
-    check(work, run(work, StandIn(block)))
+    check(work, run(work, StandIn(block, shortens=shortens)))
 
 
 def test_single_token_choices_are_one_request_for_each_question_and_candidate() -> None:

@@ -196,17 +196,16 @@ def read(probe: Probe, output: Any) -> tuple[list[Reading], Probe | None]:
 
 def _rows(probe: Probe, output: Any) -> list[tuple[float, bool] | None]:
     """Return log-probability and whether it is the likeliest, for each row of a probe; None where it is unreadable."""
-    count, rows = probe.rows, output.prompt_logprobs
+    count, length = probe.rows, len(probe.tokens)
     if count == 0:
         return []
     cached = 0 if probe.fresh else output.num_cached_tokens
-    if cached is None or rows is None or len(rows) < count:
+    if cached is None:
         return [None] * count
-    out: list[tuple[float, bool] | None] = []
     # Counted from the end: the list may lack rows of cached tokens.
-    for place, token, row in zip(
-        range(len(probe.tokens) - count, len(probe.tokens)), probe.tokens[-count:].tolist(), rows[-count:], strict=True
-    ):
+    rows = ([None] * length + list(output.prompt_logprobs or ()))[-count:]
+    out: list[tuple[float, bool] | None] = []
+    for place, token, row in zip(range(length - count, length), probe.tokens[-count:].tolist(), rows, strict=True):
         there = place > cached and row is not None and token in row
         out.append((float(row[token].logprob), row[token].rank == 1) if there else None)
     return out
