@@ -98,6 +98,9 @@ def test_a_full_checkpoint_is_served_alone_under_its_name(printed: Any, tiny_mod
     assert words[2] == str(model)
     assert option(words, "--served-model-name") == [model.name]
     assert "--enable-lora" not in words and "--lora-modules" not in words
+    # As stored: vLLM's own "auto" would serve float32 weights in bfloat16.
+    assert option(words, "--dtype") == ["float32"]
+    assert option(printed(model, "--dtype", "bfloat16")[1], "--dtype") == ["bfloat16"]
 
 
 def test_on_a_gpu_no_slot_is_kept_free(

@@ -55,6 +55,9 @@ def test_a_quantization_that_the_installed_version_lacks_is_named(log: ProcessLo
     ref = ModelRef("model", quantization="4bit")
     error = ValueError("Unknown quantization method: bitsandbytes. Must be one of ['awq']")
     assert "does not load weights in 4bit" in str(start_fault(ref, error, log, VllmSettings()))
+    assert "fp8 on a GPU, or --engine transformers" in str(start_fault(ref, error, log, VllmSettings()))
+    same = str(start_fault(ModelRef("m", quantization="fp8"), error, log, VllmSettings()))
+    assert "in fp8 here; give --engine transformers" in same
 
 
 def test_a_killed_worker_is_said_and_how_to_go_on(log: ProcessLog) -> None:

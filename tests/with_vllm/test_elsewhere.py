@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny_models import save_adapter
+from tiny_models import MakeModel, save_adapter
 from with_vllm.both import device
 
 PAIRS = (
@@ -100,3 +100,17 @@ def test_a_head_that_is_tied_to_the_embeddings_is_found_out_and_answered_by_tran
     rows, notes = engines(("head",), tied=True)
     agree(rows)
     assert any("merged, it would answer otherwise" in line for line in notes)
+
+
+@pytest.mark.skipif(device() != "cpu", reason="vLLM runs on a GPU here, which takes more sizes of heads")
+def test_heads_that_vllm_does_not_take_are_refused_before_the_model_is_loaded(tiny_model: MakeModel) -> None:
+    from tuneboard.candidates import resolve_model
+    from tuneboard.engines.loading import LoadOptions
+    from tuneboard.engines.vllm import VllmEngine
+    from tuneboard.errors import ModelError
+    from tuneboard.records import ModelRef
+
+    engine = VllmEngine(resolve_model(ModelRef(str(tiny_model("llama")))), LoadOptions("cpu"))
+    with pytest.raises(ModelError, match=r"has attention heads of \d+, and vLLM on CPUs takes 32, .*transformers$"):
+        engine.start()
+    engine.close()

@@ -157,7 +157,7 @@ def command_of(plan: Plan, args: argparse.Namespace) -> tuple[list[str], Mapping
         settings = replace(settings, max_loras=max(settings.max_loras or 0, len(plan.adapters) + 1))
     layers = sorted({layer for one in plan.placements for layer in one.layers})
     needs = lora_needs([one.rank for one in plan.placements], layers, settings, on_cpu)
-    ref = replace(plan.base, dtype=args.dtype)
+    ref = plan.base if args.dtype == "auto" else replace(plan.base, dtype=args.dtype)
     given = engine_arguments(ref, args.max_length or 0, settings, needs, on_cpu)
     words = ["serve", plan.base.id, "--served-model-name", plan.base_name]
     words += ["--host", args.address, "--port", str(args.port)]

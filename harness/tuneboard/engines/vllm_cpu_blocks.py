@@ -4,6 +4,7 @@ The cache works in whole blocks: of a context of 40 tokens, four continuations f
 of 30 tokens 16 or none. vLLM chooses its attention kernel by the size of a block and has one for blocks of 16
 (``vec16``), yet a check on the way refuses what is no multiple of 32. Here that check lets 16 pass, in this process
 alone, and only where the kernel for 32 would be the plain one (``vec``): those of other processors are left to vLLM.
+Multiples of 32 pass as before.
 """
 
 from __future__ import annotations

@@ -50,9 +50,9 @@ def start_fault(ref: ModelRef, error: BaseException, log: ProcessLog, settings: 
     if any(sign in text for sign in _UNKNOWN):
         return ModelError(f"vLLM does not know the architecture of {ref.id}; give --engine transformers")
     if ref.quantization and any(sign in text for sign in _NO_QUANTIZATION):
+        other = "" if ref.quantization == "fp8" else "--quantization fp8 on a GPU, or "
         return ModelError(
-            f"the installed vLLM does not load weights in {ref.quantization}; give --quantization fp8, or "
-            "--engine transformers"
+            f"the installed vLLM does not load weights in {ref.quantization} here; give {other}--engine transformers"
         )
     return ModelError(f"vLLM does not start with {ref.id}: {log.cause() or first_line(error)}")
 

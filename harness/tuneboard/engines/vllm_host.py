@@ -15,6 +15,7 @@ from tuneboard.engines.protocol import BASE, Answer, Work
 from tuneboard.engines.sampling import RuleBook
 from tuneboard.engines.tokens import Encoder, ScoredSequence
 from tuneboard.engines.vllm_cpu_blocks import smaller_blocks
+from tuneboard.engines.vllm_cpu_heads import check_heads
 from tuneboard.engines.vllm_faults import first_line, run_fault, start_fault
 from tuneboard.engines.vllm_generation import TextRequest, answers, requests, settings
 from tuneboard.engines.vllm_log import ProcessLog
@@ -107,6 +108,8 @@ class Host:
 
     def __init__(self, plan: Plan, adapters: Mapping[str, AdapterRef], reader: Reader) -> None:
         self.plan, self.reader = plan, reader
+        if "block_size" in plan.arguments:  # chosen on a CPU alone
+            check_heads(plan.ref, bool(plan.arguments.get("trust_remote_code")))
         self.log = ProcessLog()
         try:
             self.llms = self._start()

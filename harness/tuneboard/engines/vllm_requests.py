@@ -104,7 +104,7 @@ def _of_context(parts: Sequence[Part], members: list[int]) -> Iterator[Probe]:
     texts: dict[bytes, list[int]] = {}
     for place in members:
         texts.setdefault(sort_key(parts[place].sequence.tokens[len(context) :]), []).append(place)
-    alone = len(texts) == 1 and any(texts)
+    alone = len(texts) == 1 and b"" not in texts
     if not alone:
         starts = [Read(place, int(parts[place].sequence.targets[0])) for place in members]
         yield from _chunks(candidate, context, starts)
